@@ -1,0 +1,3 @@
+//! The executor: turns steps into operations on links.
+
+pub mod kernel;

@@ -1,0 +1,1 @@
+//! The Link contract and its implementations (to come)

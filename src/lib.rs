@@ -6,6 +6,8 @@ extern crate alloc;
 
 pub mod boot;
 pub mod check;
+mod comm;
+mod config;
 mod error;
 pub mod exec;
 pub mod plan;
@@ -15,5 +17,8 @@ pub mod topo;
 pub mod transport;
 pub mod types;
 
+pub use comm::{Communicator, Group, Registered, Scope, ScopedWork, StableBuffer, Work};
+pub use config::{Config, Transport};
 pub use error::{Error, Place, Result};
+pub use exec::Element;
 pub use types::{Collective, DataType, ReduceOp, Reduction, Scalar};

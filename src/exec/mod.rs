@@ -1,3 +1,34 @@
-//! The executor: turns steps into operations on links.
+//! The executor: turns the steps of plans into operations on links. It has no clock and does no I/O of its own: time is passed in, waiting
+//! is the caller's business, so whole worlds of ranks run in one thread under a virtual clock.
+//!
+//! ```text
+//!   session ── poll ──> job (collective) ── step by step ──> links, kernels
+//!      │                point (send, receive)
+//!      └── pace: what to do while everything is blocked: spin, yield, sleep, look for trouble, give up
+//! ```
+//!
+//! | file | idea |
+//! |---|---|
+//! | `job` | one collective under way |
+//! | `point` | one send or receive under way |
+//! | `session` | the calls of one rank on one communicator, in order |
+//! | `plans` | the plan cache |
+//! | `failure` | faults turned into errors that reach every rank |
+//! | `pace` | patience: spin, yield, sleep, deadline |
+//! | `kernel` | copies and reductions |
+//! | `element` | the Rust types that are elements |
 
+mod element;
+mod failure;
+mod job;
 pub mod kernel;
+mod pace;
+mod plans;
+mod point;
+mod session;
+
+pub use element::Element;
+pub use job::{Buffers, Fault, Job, Order, Progress};
+pub use pace::{Pace, Patience};
+pub use point::{Direction, Point};
+pub use session::{Poll, Request, Session, Settings};

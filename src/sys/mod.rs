@@ -1,1 +1,8 @@
-//! (to come)
+//! Raw system bindings: shared memory, futex, membarrier, process watches. Everything here is Linux's; each file wraps one idea so that
+//! the rest of the crate sees safe calls, or unsafe ones with a stated contract.
+
+pub mod barrier;
+pub mod futex;
+pub mod memory;
+pub mod process;
+pub mod sync;

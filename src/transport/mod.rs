@@ -1,1 +1,142 @@
-//! The Link contract and its implementations (to come)
+//! The Link contract: how messages go from rank to rank. One implementation a file; all pass the one conformance suite.
+//!
+//! ```text
+//!   writer                              reader
+//!   reserve ──> slot                    peek ──> message
+//!     (fill)                              (read)
+//!   publish ────────── link ──────────> release ──> the slot is free again
+//! ```
+//!
+//! A **link** is a FIFO of messages with a bounded number of slots: a *pair* link has one writer and one reader, a *board* one writer
+//! and every other member of its group as readers. Nothing here waits: `reserve` and `peek` say "not yet" and the executor decides what
+//! else to do. A link's memory belongs to the writer between reserve and publish, to the readers between peek and release.
+//!
+//! | file | links |
+//! |---|---|
+//! | `local` | threads of one process, a mutex and queues: the reference |
+//! | `shm` | ranks of one host, rings of cache lines and slots in shared memory |
+//! | `faulty` | any links, with delays, drops, closes and corruption from a seed |
+//! | `traced` | any links, with every message recorded |
+
+pub mod shm;
+mod watch;
+
+pub use watch::{Abort, Entered, Suspect, Trouble, Watch};
+
+use crate::error::Error;
+use crate::plan::Group;
+
+/// Bytes that travel beside a message with no slot of its own; links that can do better do.
+pub const SMALL: usize = 48;
+
+/// Which of a rank's outgoing links.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outgoing {
+    /// To that rank.
+    Pair(u32),
+    /// To every other member of that group.
+    Board(Group),
+}
+
+/// Which of a rank's incoming links.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Incoming {
+    /// From that rank, to this one alone.
+    Pair(u32),
+    /// From that rank's board.
+    Board(u32, Group),
+}
+
+impl Incoming {
+    /// The rank at the other end.
+    pub fn rank(self) -> u32 {
+        match self {
+            Incoming::Pair(rank) | Incoming::Board(rank, _) => rank,
+        }
+    }
+}
+
+/// A message that has come and was not released yet. Its bytes may lie in memory that the sender could still write if it broke the
+/// protocol, so they are read through the raw pointer and never made a slice.
+#[derive(Clone, Copy, Debug)]
+pub struct Message {
+    /// Its first byte.
+    pub at: *const u8,
+    /// Its length in bytes, checked to lie inside the link's memory.
+    pub len: usize,
+    /// What the sender took it to be part of; the executor compares it with its own.
+    pub tag: u32,
+}
+
+/// What a rank is waiting for, in case it waits too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blocked {
+    /// For a message of that link.
+    Message(Incoming),
+    /// For a free slot: that rank has not released an earlier message.
+    Slot(u32),
+}
+
+impl Blocked {
+    /// The rank that is waited for.
+    pub fn rank(self) -> u32 {
+        match self {
+            Blocked::Message(incoming) => incoming.rank(),
+            Blocked::Slot(rank) => rank,
+        }
+    }
+}
+
+/// Another rank's buffers, as far as this rank may address them.
+#[derive(Clone, Copy, Debug)]
+pub struct Window {
+    /// Its input, readable.
+    pub input: *const u8,
+    /// Its output, writable.
+    pub output: *mut u8,
+}
+
+/// Where a buffer lies in memory that all ranks of a host can map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+pub struct Shared {
+    /// Which heap: the communicator's own, or one that it has inherited.
+    pub heap: u64,
+    /// Offset in the owner's part of that heap, plus one; 0: the buffer lies in private memory.
+    pub at: u64,
+}
+
+/// One rank's ends of all links of a communicator. `lane` keeps independent streams apart: a plan's channels, and point-to-point
+/// traffic in the last lane. Methods are called by one thread at a time.
+pub trait Links {
+    /// This rank.
+    fn rank(&self) -> u32;
+
+    /// The number of ranks.
+    fn size(&self) -> u32;
+
+    /// Memory for the next message of a link, `len` bytes, or who has to release a slot first. Asking again without publishing gives
+    /// the same memory.
+    fn reserve(&mut self, lane: u32, link: Outgoing, len: usize) -> Result<Result<*mut u8, Blocked>, Error>;
+
+    /// Sends the reserved message: `len` bytes of it, at most what was reserved.
+    fn publish(&mut self, lane: u32, link: Outgoing, len: usize, tag: u32) -> Result<(), Error>;
+
+    /// The oldest message of a link that was not released, or nothing yet. Asking again gives the same message.
+    fn peek(&mut self, lane: u32, link: Incoming) -> Result<Option<Message>, Error>;
+
+    /// Gives the slot of the message that `peek` showed back to its writer.
+    fn release(&mut self, lane: u32, link: Incoming);
+
+    /// Whether all ranks are threads of one process, so that every buffer is a window.
+    fn ranks_share_memory(&self) -> bool;
+
+    /// Where that range of memory lies in the shared heap, if it does.
+    fn share(&self, at: *const u8, len: usize) -> Shared;
+
+    /// The address here of a range that rank `owner` described so, or nothing if it isn't in that rank's shared memory.
+    fn resolve(&mut self, owner: u32, place: Shared, len: usize) -> Option<*mut u8>;
+
+    /// Bytes that one message may have.
+    fn message_limit(&self) -> usize;
+}

@@ -1,0 +1,90 @@
+//! A session, whatever its links are: one virtual call an operation.
+
+use crate::error::{Error, Result};
+use crate::exec::{Poll, Request, Session};
+use crate::plan::Tuning;
+use crate::transport::{Blocked, Watch};
+
+/// What a communicator needs of a session.
+pub trait Engine: Send {
+    /// This rank.
+    fn rank(&self) -> u32;
+    /// The number of ranks.
+    fn size(&self) -> u32;
+    /// One operation, to its end.
+    fn perform(&mut self, request: Request) -> Result<()>;
+    /// Puts an operation behind those under way.
+    fn submit(&mut self, request: Request) -> Result<()>;
+    /// Does what can be done now.
+    fn poll(&mut self) -> Result<Poll>;
+    /// Everything that was submitted, to its end.
+    fn finish(&mut self) -> Result<()>;
+    /// Looks for a reason why a wait will not end.
+    fn look_for_trouble(&mut self, on: Blocked) -> Result<()>;
+    /// The deadline has passed.
+    fn give_up(&mut self, on: Blocked) -> Error;
+    /// Ends the communicator everywhere.
+    fn abort(&mut self, reason: &str) -> Error;
+    /// The error that ended the communicator.
+    fn failure(&self) -> Option<Error>;
+    /// Changes how plans are chosen.
+    fn retune(&mut self, change: &mut dyn FnMut(&mut Tuning));
+    /// Gives back staging memory that nobody is using.
+    fn give_back(&mut self);
+}
+
+/// Links that can give memory back.
+pub trait GiveBack {
+    /// Gives back staging memory that nobody is using.
+    fn give_back(&mut self);
+}
+
+impl<L: Watch + GiveBack + Send> Engine for Session<L> {
+    fn rank(&self) -> u32 {
+        self.links_ref().rank()
+    }
+
+    fn size(&self) -> u32 {
+        self.links_ref().size()
+    }
+
+    fn perform(&mut self, request: Request) -> Result<()> {
+        Session::perform(self, request)
+    }
+
+    fn submit(&mut self, request: Request) -> Result<()> {
+        Session::submit(self, request)
+    }
+
+    fn poll(&mut self) -> Result<Poll> {
+        Session::poll(self)
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        Session::finish(self)
+    }
+
+    fn look_for_trouble(&mut self, on: Blocked) -> Result<()> {
+        Session::look_for_trouble(self, on)
+    }
+
+    fn give_up(&mut self, on: Blocked) -> Error {
+        Session::give_up(self, on)
+    }
+
+    fn abort(&mut self, reason: &str) -> Error {
+        Session::abort(self, reason)
+    }
+
+    fn failure(&self) -> Option<Error> {
+        Session::failure(self).cloned()
+    }
+
+    fn retune(&mut self, change: &mut dyn FnMut(&mut Tuning)) {
+        Session::retune(self, change)
+    }
+
+    fn give_back(&mut self) {
+        self.links().give_back()
+    }
+}

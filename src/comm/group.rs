@@ -1,0 +1,134 @@
+//! Groups: operations that are collected first and then go on side by side, so that none waits for another that comes later in the program.
+//! Sends and receives of one group cannot deadlock; collectives on the same communicator keep their order.
+
+use super::collectives::each_call;
+use super::requests::Requests;
+use super::Communicator;
+use super::engine::Engine;
+use crate::error::Result;
+use crate::exec::{Element, Pace, Patience, Poll, Request};
+use crate::types::ReduceOp;
+use std::marker::PhantomData;
+use std::sync::MutexGuard;
+use std::time::{Duration, Instant};
+
+/// How long a group on several communicators sleeps between two looks at all of them.
+const NAP: Duration = Duration::from_micros(200);
+
+/// Operations to be run together. Buffers stay borrowed until the group has run or is dropped; nothing happens before `run`.
+#[derive(Debug)]
+#[must_use = "a group does nothing before it is run"]
+pub struct Group<'c, 'b> {
+    /// The communicator that the next operation is for.
+    on: &'c Communicator,
+    requests: Vec<(&'c Communicator, Request)>,
+    buffers: PhantomData<&'b mut [u8]>,
+}
+
+impl Communicator {
+    /// An empty group whose operations are for this communicator, until [`Group::on`] names another.
+    pub fn group<'c, 'b>(&'c self) -> Group<'c, 'b> {
+        Group { on: self, requests: Vec::new(), buffers: PhantomData }
+    }
+}
+
+macro_rules! collect {
+    ($($(#[$doc:meta])* fn $name:ident($($arg:ident: $type:ty),*);)*) => {
+        impl<'b> Group<'_, 'b> {
+            $(
+                #[doc = concat!("Adds [`Communicator::", stringify!($name), "`].")]
+                pub fn $name<T: Element>(&mut self, $($arg: $type),*) -> Result<()> {
+                    let request = Requests(self.on).$name($($arg),*)?;
+                    self.requests.push((self.on, request));
+                    Ok(())
+                }
+            )*
+        }
+    };
+}
+each_call!(collect);
+
+impl<'c> Group<'c, '_> {
+    /// The operations that follow are for that communicator.
+    pub fn on(&mut self, communicator: &'c Communicator) -> &mut Self {
+        self.on = communicator;
+        self
+    }
+
+    /// Runs all operations to their end. All ranks that take part must run groups with the matching operations.
+    pub fn run(mut self) -> Result<()> {
+        let mut communicators: Vec<&Communicator> = self.requests.iter().map(|(on, _)| *on).collect();
+        // One order of locking for all threads of the process.
+        communicators.sort_by_key(|communicator| std::ptr::from_ref(&*communicator.shared));
+        communicators.dedup_by_key(|communicator| std::ptr::from_ref(&*communicator.shared));
+        for communicator in &communicators {
+            communicator.shared.worker.finish();
+        }
+        let mut engines: Vec<_> = communicators.iter().map(|communicator| communicator.shared.lock()).collect();
+        let mut refused = Ok(());
+        for (on, request) in self.requests.drain(..) {
+            let at = communicators.iter().position(|communicator| std::ptr::eq(&*communicator.shared, &*on.shared));
+            refused = refused.and(engines[at.unwrap_or(0)].submit(request));
+        }
+        // What was taken runs to its end even if something else was refused: no engine may keep a borrowed buffer.
+        let ran = match engines.as_mut_slice() {
+            [engine] => engine.finish(),
+            _ => together(&mut engines, self.on.shared.config.timeout),
+        };
+        refused.and(ran)
+    }
+}
+
+/// Polls several engines until all are idle. After an error the others are polled on until the first error of their own or their end:
+/// their buffers are borrowed only that long.
+fn together(engines: &mut [MutexGuard<'_, Box<dyn Engine>>], timeout: Duration) -> Result<()> {
+    let mut outcome = Ok(());
+    let mut open: Vec<usize> = (0..engines.len()).collect();
+    let mut pace = Pace::new(2, 1, timeout);
+    let mut began = None;
+    while !open.is_empty() {
+        let mut progressed = false;
+        let mut waits = Vec::new();
+        open.retain(|number| match engines[*number].poll() {
+            Ok(Poll::Idle) => {
+                progressed = true;
+                false
+            }
+            Ok(Poll::Blocked { on, moved }) => {
+                progressed |= moved;
+                waits.push((*number, on));
+                true
+            }
+            Err(error) => {
+                outcome = outcome.clone().and(Err(error));
+                false
+            }
+        });
+        if progressed {
+            pace.progressed();
+            began = None;
+            continue;
+        }
+        let mut patience = pace.next();
+        if patience == Patience::Clock {
+            patience = pace.after(began.get_or_insert_with(Instant::now).elapsed());
+        }
+        match patience {
+            Patience::Spin => std::hint::spin_loop(),
+            Patience::Yield | Patience::Clock => std::thread::yield_now(),
+            Patience::Sleep(limit) => {
+                for (number, on) in waits {
+                    // An error stays in its engine: the next poll takes it up.
+                    let _found_by_next_poll = engines[number].look_for_trouble(on);
+                }
+                std::thread::sleep(limit.min(NAP));
+            }
+            Patience::GiveUp => {
+                for (number, on) in waits {
+                    engines[number].give_up(on);
+                }
+            }
+        }
+    }
+    outcome
+}

@@ -1,0 +1,160 @@
+//! The public call: communicators.
+//!
+//! ```text
+//!   Communicator ──> Request ──> Session (exec) ──> Job ──> links
+//!        │
+//!        ├── collectives   the list of typed calls; requests: their checks
+//!        ├── group         several operations that go on side by side
+//!        ├── work          operations that go on while the caller computes
+//!        ├── registered    memory that every rank of the host can address
+//!        └── setup         how a communicator comes to be: local, from a unique id, from the environment, by splitting another
+//! ```
+
+mod collectives;
+mod engine;
+mod group;
+mod registered;
+mod requests;
+mod setup;
+mod work;
+
+pub use group::Group;
+pub use registered::Registered;
+pub use work::{Scope, ScopedWork, StableBuffer, Work};
+
+use crate::error::{Error, Result};
+use crate::exec::{Element, Request};
+use crate::types::{Call, Collective, DataType, ReduceOp, Reduction};
+use engine::Engine;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use work::Worker;
+
+/// A set of ranks that communicate. Every rank holds its own; all of them make the same calls in the same order.
+///
+/// A communicator may be shared between threads; operations on it run one after the other, in the order in which they were begun. After
+/// an error other than [`Error::Misuse`] it is of no further use, on any rank.
+pub struct Communicator {
+    shared: Arc<Shared>,
+}
+
+/// What a communicator and its worker thread have in common.
+struct Shared {
+    rank: usize,
+    size: usize,
+    name: String,
+    config: crate::Config,
+    engine: Mutex<Box<dyn Engine>>,
+    door: Arc<dyn setup::Door>,
+    worker: Worker,
+    /// Communicators made from this one so far, for their names.
+    children: std::sync::atomic::AtomicUsize,
+    heap: registered::Heap,
+}
+
+impl std::fmt::Debug for Communicator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Communicator('{}', rank {} of {})", self.shared.name, self.shared.rank, self.shared.size)
+    }
+}
+
+impl Communicator {
+    fn over(parts: setup::Parts) -> Communicator {
+        let setup::Parts { engine, door, heap, config } = parts;
+        let (rank, size) = (engine.rank() as usize, engine.size() as usize);
+        let name = config.name.clone();
+        let (engine, worker, children) = (Mutex::new(engine), Worker::default(), Default::default());
+        let shared = Arc::new(Shared { rank, size, name, config, engine, door, worker, children, heap });
+        setup::remember(&shared);
+        Communicator { shared }
+    }
+
+    /// This rank, from 0.
+    pub fn rank(&self) -> usize {
+        self.shared.rank
+    }
+
+    /// The number of ranks.
+    pub fn size(&self) -> usize {
+        self.shared.size
+    }
+
+    /// The name that messages use.
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    /// The error that ended this communicator, if one did; without waiting for what is under way.
+    pub fn error(&self) -> Option<Error> {
+        self.shared.engine.try_lock().ok().and_then(|engine| engine.failure())
+    }
+
+    /// Ends this communicator for all ranks. What is under way, on any rank, returns [`Error::Aborted`] with this reason. May be called
+    /// from any thread, also while another one waits in an operation.
+    pub fn abort(&self, reason: &str) {
+        self.shared.door.abort(reason);
+    }
+
+    /// Runs one operation to its end on this thread, behind those that were begun before.
+    pub(crate) fn perform(&self, request: Request) -> Result<()> {
+        if self.shared.worker.is_busy() {
+            return self.shared.worker.run_behind(&self.shared, vec![request]);
+        }
+        self.shared.lock().perform(request)
+    }
+
+    /// Runs one operation on memory that is given by address: the door for other languages.
+    ///
+    /// # Safety
+    /// The buffers have the lengths that the call gives this rank, stay alive and unaliased until the call returns (input and output
+    /// may overlap as in place means for the collective), and are initialised where they are read.
+    pub unsafe fn perform_raw(&self, request: Request) -> Result<()> {
+        self.perform(request)
+    }
+
+    fn call<T: Element>(&self, collective: Collective, op: ReduceOp, root: usize, count: usize) -> Result<Call> {
+        let root = self.check_rank(root, "root")?;
+        let reduction = if collective.reduces() { op.reduction() } else { Reduction::Sum };
+        Ok(Call::new(collective, T::TYPE, reduction, root, count as u64))
+    }
+
+    fn check_peer(&self, peer: usize) -> Result<u32> {
+        if peer == self.rank() {
+            return Err(Error::misuse(format!("rank {peer} wants to send to, or receive from, itself"), "Copy the data, or use send_recv"));
+        }
+        self.check_rank(peer, "peer")
+    }
+
+    fn check_rank(&self, rank: usize, what: &str) -> Result<u32> {
+        if rank < self.size() {
+            return Ok(rank as u32);
+        }
+        Err(Error::misuse(
+            format!("{what} {rank} is not a rank of communicator '{}', which has {}", self.name(), self.size()),
+            format!("Pass a number from 0 to {}", self.size() - 1),
+        ))
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Box<dyn Engine>> {
+        self.engine.lock().unwrap_or_else(|poisoned| {
+            // The operation that panicked may have left borrowed buffers behind: nothing may touch them again.
+            let mut engine = PoisonError::into_inner(poisoned);
+            engine.abort("this rank panicked inside an operation");
+            self.engine.clear_poison();
+            engine
+        })
+    }
+}
+
+/// Type and count of a point-to-point operation.
+fn extent<T: Element>(buffer: &[T]) -> (u64, DataType) {
+    (buffer.len() as u64, T::TYPE)
+}
+
+impl Drop for Communicator {
+    fn drop(&mut self) {
+        self.shared.worker.finish();
+        self.shared.door.leave();
+    }
+}

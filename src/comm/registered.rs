@@ -1,0 +1,84 @@
+//! Memory that every rank of the host can address. On such buffers the owner of a slice reads all inputs and writes all outputs where they
+//! lie, and nothing is copied through slots.
+
+use super::Communicator;
+use crate::error::{Error, Result};
+use crate::exec::Element;
+use crate::transport::shm::Piece;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+
+/// A buffer from [`Communicator::alloc`]; a slice of elements like any other.
+pub struct Registered<T: Element> {
+    memory: Memory,
+    at: *mut T,
+    len: usize,
+}
+
+enum Memory {
+    /// A piece of the rank's span of the shared heap.
+    Shared(#[expect(dead_code, reason = "kept for its drop")] Piece),
+    /// Threads of one process address each other's memory as it is.
+    Own(#[expect(dead_code, reason = "kept for its drop")] Vec<T0>),
+}
+
+/// The most aligned element there is.
+type T0 = u128;
+
+// SAFETY: the memory belongs to this value alone, like a vector's; elements are plain data.
+unsafe impl<T: Element> Send for Registered<T> {}
+// SAFETY: as above; shared references only read.
+unsafe impl<T: Element> Sync for Registered<T> {}
+
+impl<T: Element> Deref for Registered<T> {
+    type Target = [T];
+    fn deref(&self) -> &[T] {
+        // SAFETY: `at` begins `len` elements of zeroed, aligned memory that this value owns. Other ranks write to it only inside
+        // collectives that were given this buffer mutably.
+        unsafe { std::slice::from_raw_parts(self.at, self.len) }
+    }
+}
+
+impl<T: Element> DerefMut for Registered<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        // SAFETY: as for `deref`, and the borrow is exclusive.
+        unsafe { std::slice::from_raw_parts_mut(self.at, self.len) }
+    }
+}
+
+impl<T: Element> std::fmt::Debug for Registered<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let kind = if matches!(self.memory, Memory::Shared(_)) { "shared" } else { "of this process" };
+        write!(f, "Registered({} {}, {kind})", self.len, T::TYPE)
+    }
+}
+
+impl Communicator {
+    /// Zeroed memory for `len` elements that the other ranks of this host can address: collectives on it need no copies. All ranks must
+    /// call this together (lengths may differ). It serves this communicator and those that are split from it afterwards.
+    pub fn alloc<T: Element>(&self, len: usize) -> Result<Registered<T>> {
+        let bytes = len.checked_mul(size_of::<T>()).ok_or_else(|| {
+            Error::misuse(format!("{len} elements of {} are more than memory has", T::TYPE), "Ask for less")
+        })?;
+        let memory = match &self.shared.heap {
+            Some(heap) => heap.allocate(bytes).map(Memory::Shared),
+            None => Ok(Memory::Own(vec![0; bytes.div_ceil(size_of::<T0>())])),
+        };
+        // Whether all have it decides how all plan from now on, so all must hear of it.
+        let mut lacking = [u32::from(memory.is_err())];
+        self.all_reduce(&mut lacking, crate::ReduceOp::Max)?;
+        let mut memory = memory?;
+        if lacking[0] != 0 {
+            return Err(Error::misuse("another rank could not allocate registered memory", "Look at that rank's error, or ask for less"));
+        }
+        self.shared.lock().retune(&mut |tuning| tuning.windows = true);
+        let at = match &mut memory {
+            Memory::Shared(piece) => piece.at().cast(),
+            Memory::Own(own) => own.as_mut_ptr().cast(),
+        };
+        Ok(Registered { memory, at, len })
+    }
+}
+
+/// The heap of a communicator, if it has one.
+pub(super) type Heap = Option<Arc<crate::transport::shm::HeapAllocator>>;

@@ -1,0 +1,133 @@
+//! How a communicator comes to be, and how it goes.
+
+use super::engine::Engine;
+use super::{Communicator, Shared};
+use crate::config::{Config, Transport};
+use crate::error::{Error, Result};
+use crate::exec::{Session, Settings};
+use crate::plan::{Tuning, World};
+use crate::transport::Abort;
+use crate::transport::shm::{Budget, HeapAllocator, Holder, Life, POINT_TO_POINT, Segment, ShmLinks};
+use std::sync::{Arc, Mutex, Once, PoisonError, Weak};
+
+/// The way to a communicator's peers beside its links: usable while another thread is inside an operation.
+pub(super) trait Door: Send + Sync {
+    /// Ends the communicator for all ranks.
+    fn abort(&self, reason: &str);
+    /// Says that this rank takes part no more.
+    fn leave(&self);
+}
+
+struct ShmDoor {
+    segment: Arc<Segment>,
+    rank: u32,
+}
+
+impl Door for ShmDoor {
+    fn abort(&self, reason: &str) {
+        let abort = Abort { by: self.rank, kind: Abort::CALLED, culprit: self.rank, other: self.rank, text: reason.into() };
+        self.segment.abort(&abort);
+    }
+
+    fn leave(&self) {
+        self.segment.status(self.rank).set_life(Life::Left);
+        self.segment.wake_all();
+    }
+}
+
+/// Everything that a new communicator is made of.
+pub(super) struct Parts {
+    pub engine: Box<dyn Engine>,
+    pub door: Arc<dyn Door>,
+    pub heap: super::registered::Heap,
+    pub config: Config,
+}
+
+impl Communicator {
+    /// Communicators of `size` ranks that are threads of this process, one for each.
+    pub fn local(size: usize) -> Result<Vec<Communicator>> {
+        Communicator::local_with(size, &Config::from_env()?)
+    }
+
+    /// The same with these settings.
+    pub fn local_with(size: usize, config: &Config) -> Result<Vec<Communicator>> {
+        let ranks = u32::try_from(size).ok().filter(|ranks| (1..=4096).contains(ranks)).ok_or_else(|| {
+            Error::misuse(format!("a communicator of {size} threads"), "Ask for 1 to 4096")
+        })?;
+        if config.transport == Transport::Local {
+            return Ok(crate::transport::local::LocalLinks::world(ranks)
+                .into_iter()
+                .map(|links| {
+                    let door = links.door();
+                    let engine = Box::new(Session::new(links, settings(config, World::flat(ranks), false)));
+                    Communicator::over(Parts { engine, door: Arc::new(door), heap: None, config: config.clone() })
+                })
+                .collect());
+        }
+        let segment = Arc::new(Segment::private(ranks)?);
+        let world = World::flat(ranks);
+        Ok((0..ranks)
+            .map(|rank| {
+                let links = ShmLinks::new(segment.clone(), rank, &world, Budget::process().clone());
+                over_shm(links, config, true)
+            })
+            .collect())
+    }
+}
+
+/// A communicator over the links of one host.
+pub(super) fn over_shm(links: ShmLinks, config: &Config, windows: bool) -> Communicator {
+    use crate::transport::Links;
+    let (segment, rank) = (links.segment().clone(), links.rank());
+    segment.status(rank).set_life(Life::Present);
+    let heap = (!segment.is_private()).then(|| HeapAllocator::new(segment.clone(), rank));
+    let world = World::flat(segment.ranks());
+    let engine = Box::new(Session::new(links, settings(config, world, windows)));
+    let door = Arc::new(ShmDoor { segment, rank });
+    Communicator::over(Parts { engine, door, heap, config: config.clone() })
+}
+
+fn settings(config: &Config, world: World, windows: bool) -> Settings {
+    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
+    let tuning = Tuning {
+        algorithm: config.algorithm,
+        chunk_bytes: config.chunk_bytes,
+        reproducible: config.reproducible,
+        windows,
+        cores,
+        ..Tuning::default()
+    };
+    Settings { name: config.name.clone(), world, tuning, timeout: config.timeout, point_lane: POINT_TO_POINT }
+}
+
+impl Holder for Shared {
+    fn give_back(&self, _budget: &Budget) {
+        if let Ok(mut engine) = self.engine.try_lock() {
+            engine.give_back();
+        }
+    }
+}
+
+/// All communicators of this process, for its end.
+static LIVING: Mutex<Vec<Weak<Shared>>> = Mutex::new(Vec::new());
+
+/// Takes a new communicator into the books: the budget may ask it for memory, and peers hear of it when this process exits.
+pub(super) fn remember(shared: &Arc<Shared>) {
+    let weak = Arc::downgrade(shared);
+    Budget::process().add_holder(weak.clone());
+    let mut living = LIVING.lock().unwrap_or_else(PoisonError::into_inner);
+    living.retain(|shared| shared.strong_count() > 0);
+    living.push(weak);
+    static AT_EXIT: Once = Once::new();
+    AT_EXIT.call_once(|| {
+        // SAFETY: `say_goodbye` is a plain function that stays valid until the process ends.
+        unsafe { libc::atexit(say_goodbye) };
+    });
+}
+
+/// Runs when the process exits without dropping its communicators: peers see a rank that left, not one that crashed.
+extern "C" fn say_goodbye() {
+    if let Ok(living) = LIVING.try_lock() {
+        living.iter().filter_map(Weak::upgrade).for_each(|shared| shared.door.leave());
+    }
+}

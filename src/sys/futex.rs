@@ -1,0 +1,25 @@
+//! Sleeping on a word of shared memory.
+
+use std::sync::atomic::AtomicU32;
+use std::time::Duration;
+
+/// Sleeps while the word is `expected`, at most `limit`. Returns after a wake-up, a change, a signal or the limit: look again.
+pub fn wait(word: &AtomicU32, expected: u32, limit: Duration) {
+    let timeout = libc::timespec {
+        tv_sec: limit.as_secs().min(i32::MAX as u64) as libc::time_t,
+        tv_nsec: libc::c_long::from(limit.subsec_nanos()),
+    };
+    // SAFETY: the word is alive for the whole call because it is borrowed, the timeout is on this stack; the kernel only reads both.
+    // The word may be shared with other processes, so the operation is not the private one.
+    unsafe {
+        libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT, expected, &raw const timeout);
+    }
+}
+
+/// Wakes everybody who sleeps on the word.
+pub fn wake(word: &AtomicU32) {
+    // SAFETY: the word is borrowed for the whole call; the kernel uses its address only.
+    unsafe {
+        libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, i32::MAX);
+    }
+}

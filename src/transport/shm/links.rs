@@ -1,0 +1,406 @@
+//! All links of one rank over a segment: the contract of `crate::transport` on top of `ring`.
+
+use super::layout::{LANES, SLOT_BYTES};
+use super::ring::{IN_LINE, INLINE, LINES, Line, Reader, Released, SLOTS, Writer};
+use super::segment::{HEAP_SPAN, Segment};
+use super::staging::Budget;
+use crate::error::{Error, Place};
+use crate::plan::{Group, World};
+use crate::sys::process::Watched;
+use crate::transport::{Blocked, Incoming, Links, Message, Outgoing, Shared};
+use std::sync::Arc;
+
+/// Boards a rank has in each lane.
+const BOARDS: usize = 3;
+
+const PAGE: usize = 4096;
+
+/// One outgoing link: this rank writes.
+#[derive(Debug)]
+struct Out {
+    writer: Writer,
+    lines: *const Line,
+    slots: *mut u8,
+    /// Bytes of each slot that the budget has been charged for.
+    charged: u32,
+    /// Slots in use: SLOTS, or MIN_SLOTS where memory is short.
+    depth: u32,
+    /// The slot of the message that is being written.
+    slot: u32,
+    /// The ranks that read, each with its counter.
+    readers: Readers,
+}
+
+/// One incoming link: this rank reads.
+#[derive(Debug)]
+struct In {
+    reader: Reader,
+    lines: *const Line,
+    slots: *const u8,
+    counter: *const Released,
+}
+
+/// Who reads a link. A pair needs no list.
+#[derive(Debug)]
+enum Readers {
+    One(u32, *const Released),
+    Many(Vec<(u32, *const Released)>),
+}
+
+impl Readers {
+    fn each(&self) -> impl Iterator<Item = (u32, &Released)> {
+        let (one, many): (Option<(u32, *const Released)>, &[_]) = match self {
+            Readers::One(rank, counter) => (Some((*rank, *counter)), &[]),
+            Readers::Many(list) => (None, list),
+        };
+        // SAFETY: counters lie in the segment, which `ShmLinks` keeps mapped; they are atomics, valid whatever others write.
+        one.into_iter().chain(many.iter().copied()).map(|(rank, counter)| (rank, unsafe { &*counter }))
+    }
+}
+
+/// One rank's ends of all links of a host.
+#[derive(Debug)]
+pub struct ShmLinks {
+    rank: u32,
+    size: u32,
+    out: Vec<Out>,
+    incoming: Vec<In>,
+    budget: Arc<Budget>,
+    segment: Arc<Segment>,
+    /// This communicator's segment first, then those it was split from, each with its ranks' numbers there.
+    heaps: Vec<(Arc<Segment>, Vec<u32>)>,
+    /// The other ranks' processes; None for this rank and for threads of this process.
+    processes: Vec<Option<Arc<Watched>>>,
+}
+
+// SAFETY: the raw pointers point into the segment, which the Arc keeps mapped and which is accessed by atomics and by the protocol of
+// `ring` only; nothing in here is bound to a thread.
+unsafe impl Send for ShmLinks {}
+
+impl ShmLinks {
+    /// The ends of rank `rank` of a segment. `world` gives the boards their readers and must be the same on all ranks.
+    pub fn new(segment: Arc<Segment>, rank: u32, world: &World, budget: Arc<Budget>) -> ShmLinks {
+        let size = segment.ranks();
+        assert!(rank < size && world.size() == size);
+        let mut out = Vec::new();
+        let mut incoming = Vec::new();
+        for lane in 0..LANES {
+            out.extend((0..size).map(|to| {
+                let link = Outgoing::Pair(to);
+                Out::new(&segment, lane, rank, link, Readers::One(to, segment.released(lane, rank, link, to)))
+            }));
+            for group in [Group::World, Group::Inner, Group::Outer] {
+                let link = Outgoing::Board(group);
+                let readers = world.members(group, rank).iter().filter(|reader| *reader != rank);
+                let readers = readers.map(|reader| (reader, segment.released(lane, rank, link, reader))).collect();
+                out.push(Out::new(&segment, lane, rank, link, Readers::Many(readers)));
+            }
+            incoming.extend((0..size).map(|from| In::new(&segment, lane, from, Outgoing::Pair(rank), rank)));
+            for group in [Group::World, Group::Inner, Group::Outer] {
+                incoming.extend((0..size).map(|from| In::new(&segment, lane, from, Outgoing::Board(group), rank)));
+            }
+        }
+        let heaps = vec![(segment.clone(), (0..size).collect())];
+        let processes = vec![None; size as usize];
+        ShmLinks { rank, size, out, incoming, budget, segment, heaps, processes }
+    }
+
+    /// Watches the processes of the other ranks, which live now; `pids` has one for each rank.
+    pub fn watch(&mut self, pids: &[i32]) {
+        let own = std::process::id() as i32;
+        self.processes = pids.iter().map(|pid| (*pid != own).then(|| Watched::open(*pid))).collect();
+    }
+
+    /// The process of another rank, if it isn't this one.
+    pub fn process(&self, rank: u32) -> Option<&Watched> {
+        self.processes.get(rank as usize)?.as_deref()
+    }
+
+    /// The segment.
+    pub fn segment(&self) -> &Arc<Segment> {
+        &self.segment
+    }
+
+    /// The heaps that this rank and its peers can address.
+    pub fn heaps(&self) -> &[(Arc<Segment>, Vec<u32>)] {
+        &self.heaps
+    }
+
+    /// Also lets memory of the communicator that this one was split from serve; `ranks` are our ranks' numbers there.
+    pub fn inherit_heaps(&mut self, parent: &[(Arc<Segment>, Vec<u32>)], ranks: &[u32]) {
+        for (segment, numbers) in parent {
+            let numbers = ranks.iter().map(|rank| numbers[*rank as usize]).collect();
+            self.heaps.push((segment.clone(), numbers));
+        }
+    }
+
+    /// Gives the pages of slots back that nobody is using.
+    pub fn give_back(&mut self) {
+        for out in &mut self.out {
+            if out.charged > 0 && out.writer.idle(out.readers.each().map(|(_, counter)| counter)) {
+                self.segment.discard(out.slots, SLOTS as usize * SLOT_BYTES);
+                self.budget.put_back(out.charge());
+                out.charged = 0;
+                out.depth = SLOTS;
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn out_index(&self, lane: u32, link: Outgoing) -> usize {
+        let within = match link {
+            Outgoing::Pair(to) => {
+                assert!(to < self.size);
+                to as usize
+            }
+            Outgoing::Board(group) => self.size as usize + group as usize,
+        };
+        lane as usize * (self.size as usize + BOARDS) + within
+    }
+
+    #[inline(always)]
+    fn in_index(&self, lane: u32, link: Incoming) -> usize {
+        let within = match link {
+            Incoming::Pair(from) => from as usize,
+            Incoming::Board(from, group) => {
+                assert!(from < self.size);
+                self.size as usize * (1 + group as usize) + from as usize
+            }
+        };
+        lane as usize * self.size as usize * (1 + BOARDS) + within
+    }
+
+    fn corrupt(&self, rank: u32, what: String) -> Error {
+        let place = Place { rank: self.rank as usize, size: self.size as usize, ..Place::default() };
+        Error::Corrupt { place: Box::new(place), rank: rank as usize, what }
+    }
+
+    /// The slow half of `reserve`: looks at the readers' counters and charges the budget.
+    #[cold]
+    fn make_room(&mut self, index: usize, len: usize) -> Result<Option<Blocked>, Error> {
+        if len > SLOT_BYTES {
+            return Err(Error::misuse(
+                format!("a message of {len} bytes does not fit in a slot of {SLOT_BYTES}"),
+                "Choose a smaller chunk (RINGTREE_CHUNK)",
+            ));
+        }
+        let out = &mut self.out[index];
+        if len > INLINE && (out.charged as usize) < len && !out.charge_for(len, &self.budget) {
+            return Err(Error::Choice {
+                what: format!(
+                    "the staging budget of {} bytes is used up by operations under way ({} bytes used)",
+                    self.budget.limit(),
+                    self.budget.used()
+                ),
+                advice: "Raise RINGTREE_STAGING, or run fewer communicators at the same time".into(),
+            });
+        }
+        let depth = if len <= INLINE { LINES } else { out.depth };
+        match out.writer.look(depth, out.readers.each().map(|(_, counter)| counter)) {
+            Ok(None) => Ok(None),
+            Ok(Some(reader)) => {
+                let rank = out.readers.each().nth(reader).map_or(self.rank, |(rank, _)| rank);
+                Ok(Some(Blocked::Slot(rank)))
+            }
+            Err(bad) => {
+                let what = format!("a counter of {} released messages where {} were sent", bad.claimed, bad.sent);
+                Err(self.corrupt(self.rank, what))
+            }
+        }
+    }
+
+    #[cold]
+    fn wake(&self, rank: u32) {
+        let asleep = &self.segment.status(rank).asleep;
+        if asleep.swap(0, std::sync::atomic::Ordering::AcqRel) != 0 {
+            crate::sys::futex::wake(asleep);
+        }
+    }
+
+    /// Wakes the readers of a link if anybody sleeps at all. No fence: a sleeper runs one for everybody (`sys::barrier`).
+    #[inline(always)]
+    fn wake_readers(&self, index: usize) {
+        std::sync::atomic::compiler_fence(std::sync::atomic::Ordering::SeqCst);
+        if self.segment.header().sleepers.load(std::sync::atomic::Ordering::Relaxed) != 0 {
+            for (rank, _) in self.out[index].readers.each() {
+                self.wake(rank);
+            }
+        }
+    }
+}
+
+impl Out {
+    fn new(segment: &Segment, lane: u32, rank: u32, link: Outgoing, readers: Readers) -> Out {
+        Out {
+            writer: Writer::default(),
+            lines: segment.lines(lane, rank, link),
+            slots: segment.slots(lane, rank, link),
+            charged: 0,
+            depth: SLOTS,
+            slot: 0,
+            readers,
+        }
+    }
+
+    /// Bytes that this link has of the budget.
+    fn charge(&self) -> usize {
+        self.charged as usize * self.depth as usize
+    }
+
+    /// Takes from the budget what slots of `len` bytes need more: all slots, or as many as plans are proved with.
+    fn charge_for(&mut self, len: usize, budget: &Budget) -> bool {
+        let pages = len.next_multiple_of(PAGE);
+        let more = pages * self.depth as usize - self.charge();
+        if budget.take(more) {
+            self.charged = pages as u32;
+            return true;
+        }
+        // Fewer slots only while the link is idle: the number of a message in its slot must not change under a reader.
+        let fewer = crate::plan::MIN_SLOTS;
+        let idle = self.charged == 0 && self.writer.idle(self.readers.each().map(|(_, counter)| counter));
+        if idle && budget.take(pages * fewer as usize) {
+            self.charged = pages as u32;
+            self.depth = fewer;
+            return true;
+        }
+        false
+    }
+
+    #[inline(always)]
+    fn line(&self) -> &Line {
+        // SAFETY: the index is below LINES, the ring lies in the segment that `ShmLinks` keeps mapped, and a Line is valid whatever
+        // others write to it.
+        unsafe { &*self.lines.add((self.writer.next() % LINES) as usize) }
+    }
+}
+
+impl In {
+    fn new(segment: &Segment, lane: u32, from: u32, link: Outgoing, rank: u32) -> In {
+        In {
+            reader: Reader::default(),
+            lines: segment.lines(lane, from, link),
+            slots: segment.slots(lane, from, link),
+            counter: segment.released(lane, from, link, rank),
+        }
+    }
+
+    #[inline(always)]
+    fn line(&self) -> &Line {
+        // SAFETY: as for `Out::line`.
+        unsafe { &*self.lines.add((self.reader.next() % LINES) as usize) }
+    }
+}
+
+impl Links for ShmLinks {
+    fn rank(&self) -> u32 {
+        self.rank
+    }
+
+    fn size(&self) -> u32 {
+        self.size
+    }
+
+    #[inline(always)]
+    fn reserve(&mut self, lane: u32, link: Outgoing, len: usize) -> Result<Result<*mut u8, Blocked>, Error> {
+        let index = self.out_index(lane, link);
+        let out = &self.out[index];
+        let small = len <= INLINE;
+        let ready = if small { out.writer.has_room(LINES) } else { out.charged as usize >= len && out.writer.has_room(out.depth) };
+        if !ready && let Some(blocked) = self.make_room(index, len)? {
+            return Ok(Err(blocked));
+        }
+        let out = &mut self.out[index];
+        if small {
+            out.slot = IN_LINE;
+            // SAFETY: there is room, the line is that of the next message, and this is the only writer of the ring.
+            return Ok(Ok(unsafe { out.writer.inline(out.line()) }));
+        }
+        out.slot = out.writer.next() % out.depth;
+        // SAFETY: slot < SLOTS, and the layout gives every link SLOTS slots of SLOT_BYTES.
+        Ok(Ok(unsafe { out.slots.add(out.slot as usize * SLOT_BYTES) }))
+    }
+
+    #[inline(always)]
+    fn publish(&mut self, lane: u32, link: Outgoing, len: usize, tag: u32) -> Result<(), Error> {
+        let index = self.out_index(lane, link);
+        let out = &mut self.out[index];
+        let line = out.line() as *const Line;
+        // SAFETY: `reserve` found room for this message and the executor has filled it; the line lives as long as the segment.
+        unsafe { out.writer.publish(&*line, len as u32, out.slot, tag) };
+        self.wake_readers(index);
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn peek(&mut self, lane: u32, link: Incoming) -> Result<Option<Message>, Error> {
+        let incoming = &self.incoming[self.in_index(lane, link)];
+        let Some(notice) = incoming.reader.peek(incoming.line()) else { return Ok(None) };
+        let len = notice.len as usize;
+        if notice.slot == IN_LINE && len <= INLINE {
+            return Ok(Some(Message { at: notice.inline, len, tag: notice.tag }));
+        }
+        if len > SLOT_BYTES || notice.slot >= SLOTS {
+            return Err(self.corrupt(link.rank(), format!("a message of {len} bytes in slot {}", notice.slot)));
+        }
+        // SAFETY: the slot number and length were just checked against the layout.
+        let at = unsafe { incoming.slots.add(notice.slot as usize * SLOT_BYTES) };
+        Ok(Some(Message { at, len, tag: notice.tag }))
+    }
+
+    #[inline(always)]
+    fn release(&mut self, lane: u32, link: Incoming) {
+        let index = self.in_index(lane, link);
+        let incoming = &mut self.incoming[index];
+        // SAFETY: the counter lies in the mapped segment and is an atomic.
+        incoming.reader.release(unsafe { &*incoming.counter });
+        std::sync::atomic::compiler_fence(std::sync::atomic::Ordering::SeqCst);
+        if self.segment.header().sleepers.load(std::sync::atomic::Ordering::Relaxed) != 0 {
+            self.wake(link.rank());
+        }
+    }
+
+    fn ranks_share_memory(&self) -> bool {
+        self.segment.is_private()
+    }
+
+    fn share(&self, at: *const u8, len: usize) -> Shared {
+        if self.segment.is_private() {
+            return Shared { heap: 0, at: at as u64 + 1 };
+        }
+        for (number, (segment, ranks)) in self.heaps.iter().enumerate() {
+            let Some(heap) = segment.heap_if_mapped() else { continue };
+            let begin = heap.base() as usize + segment.heap_offset(ranks[self.rank as usize]);
+            if let Some(offset) = (at as usize).checked_sub(begin)
+                && offset.checked_add(len).is_some_and(|end| end <= HEAP_SPAN)
+            {
+                return Shared { heap: number as u64, at: offset as u64 + 1 };
+            }
+        }
+        Shared { heap: 0, at: 0 }
+    }
+
+    fn resolve(&mut self, owner: u32, place: Shared, len: usize) -> Option<*mut u8> {
+        let offset = usize::try_from(place.at.checked_sub(1)?).ok()?;
+        if self.segment.is_private() {
+            return Some(std::ptr::with_exposed_provenance_mut(offset));
+        }
+        let (segment, ranks) = self.heaps.get(usize::try_from(place.heap).ok()?)?;
+        let owner = *ranks.get(owner as usize)?;
+        if offset.checked_add(len)? > HEAP_SPAN {
+            return None;
+        }
+        segment.heap()?.range(segment.heap_offset(owner) + offset, len)
+    }
+
+    fn message_limit(&self) -> usize {
+        SLOT_BYTES
+    }
+}
+
+impl Drop for ShmLinks {
+    fn drop(&mut self) {
+        for out in &self.out {
+            self.budget.put_back(out.charge());
+        }
+    }
+}

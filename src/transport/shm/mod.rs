@@ -1,0 +1,35 @@
+//! Links between the ranks of one host (processes or threads) over shared memory.
+//!
+//! ```text
+//!   segment (one memfd a communicator and host, the same layout for everybody, pages exist once touched)
+//!   ┌────────┬──────────┬────────────────┬──────────────────┬───────────────────────────────┐
+//!   │ header │ statuses │ lines of links │ acknowledgements │ slots, four a link            │
+//!   └────────┴──────────┴────────────────┴──────────────────┴───────────────────────────────┘
+//! ```
+//!
+//! | file | idea |
+//! |---|---|
+//! | `layout` | where everything lies |
+//! | `ring` | one link: a ring of cache lines, a flag in each, and the readers' acknowledgements |
+//! | `links` | all links of a rank: the contract |
+//! | `status` | what every rank is doing, and who aborted: read only when something takes long |
+//! | `segment` | the memory itself |
+//! | `watching` | noticing the dead, the stopped and those who do something else |
+//! | `staging` | the process's budget for slots |
+//! | `heap` | memory that every rank can address |
+
+mod heap;
+mod layout;
+mod links;
+mod ring;
+mod segment;
+mod staging;
+mod status;
+mod watching;
+
+pub use heap::{HeapAllocator, Piece};
+pub use layout::{CHANNELS, LANES, POINT_TO_POINT, SLOT_BYTES};
+pub use links::ShmLinks;
+pub use segment::Segment;
+pub use staging::{Budget, Holder};
+pub use status::Life;

@@ -1,0 +1,141 @@
+//! Noticing the dead, the stopped, and those who do something else. Nothing here runs while messages flow.
+
+use super::links::ShmLinks;
+use super::status::Life;
+use crate::sys::{barrier, futex};
+use crate::transport::{Abort, Blocked, Entered, Links, Suspect, Trouble, Watch};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// How long a rank that has claimed the abort may take to say why, before it counts as gone itself.
+const TELLING: Duration = Duration::from_millis(200);
+
+/// The longest sleep where sleepers can't make publishers see them (no membarrier).
+const BLIND_SLEEP: Duration = Duration::from_millis(1);
+
+impl ShmLinks {
+    /// The reason of an abort, waiting for a rank that is just writing it.
+    fn abort_reason(&self) -> Option<Abort> {
+        let header = self.segment().header();
+        let by = header.aborter()?;
+        let began = Instant::now();
+        loop {
+            if let Some(reason) = header.reason() {
+                return Some(reason);
+            }
+            if began.elapsed() > TELLING {
+                let text = "it ended before it could say why".into();
+                return Some(Abort { by, kind: 0, culprit: by, other: by, text });
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    /// Whether that rank can't take part any more.
+    fn lost(&self, rank: u32, blocked: Blocked) -> Option<Trouble> {
+        let status = self.segment().status(rank);
+        match (status.life(), self.process(rank)) {
+            (Life::Left, _) if blocked.rank() == rank => {
+                let how = format!("it left the communicator after operation {}", status.progress().1);
+                Some(Trouble::Lost { rank, how })
+            }
+            (Life::Present, Some(process)) if process.gone() => {
+                let how = format!("process {} on this host has ended (killed, crashed or exited)", process.pid());
+                Some(Trouble::Lost { rank, how })
+            }
+            _ => None,
+        }
+    }
+
+    fn describe(&self, rank: u32, number: u64) -> String {
+        let status = self.segment().status(rank);
+        let (entered, finished) = status.progress();
+        let process = self.process(rank).map_or(String::new(), |process| format!(", process {} is {}", process.pid(), process.describe()));
+        match status.call(entered) {
+            Some(call) if entered > finished => format!("in operation {entered}, {call}{process}"),
+            _ if entered < number => format!("has not entered operation {number} (last was {entered}){process}"),
+            _ => format!("after operation {entered}{process}"),
+        }
+    }
+}
+
+impl Watch for ShmLinks {
+    #[inline]
+    fn announce(&mut self, entered: &Entered) {
+        self.segment().status(self.rank()).enter(entered);
+    }
+
+    #[inline]
+    fn finish(&mut self, number: u64) {
+        self.segment().status(self.rank()).finish(number);
+    }
+
+    fn trouble(&mut self, number: u64, blocked: Blocked) -> Option<Trouble> {
+        if let Some(abort) = self.abort_reason() {
+            return Some(Trouble::Aborted(abort));
+        }
+        let ours = self.segment().status(self.rank()).call(number);
+        for rank in (0..self.size()).filter(|rank| *rank != self.rank()) {
+            if let Some(lost) = self.lost(rank, blocked) {
+                return Some(lost);
+            }
+            let theirs = self.segment().status(rank).call(number);
+            if let (Some(ours), Some(theirs)) = (ours, theirs)
+                && ours.digest != theirs.digest
+            {
+                return Some(Trouble::Disagreement { rank, theirs });
+            }
+        }
+        None
+    }
+
+    fn entered(&self, rank: u32, number: u64) -> Option<Entered> {
+        self.segment().status(rank).call(number)
+    }
+
+    fn suspects(&self, number: u64, blocked: Blocked) -> Vec<Suspect> {
+        let mut rank = blocked.rank();
+        let mut seen = vec![self.rank()];
+        while let Some(next) = self.segment().status(rank).waiting_for()
+            && next < self.size()
+            && !seen.contains(&rank)
+            && !self.process(rank).is_some_and(|process| process.describe().starts_with("stopped"))
+        {
+            seen.push(rank);
+            rank = next;
+        }
+        if seen.contains(&rank) {
+            rank = blocked.rank(); // A circle of waiting: name the one that this rank waits for.
+        }
+        vec![Suspect { rank, doing: self.describe(rank, number) }]
+    }
+
+    fn doze(&mut self, blocked: Blocked) {
+        let status = self.segment().status(self.rank());
+        status.set_waiting_for(Some(blocked.rank()));
+        status.asleep.store(1, Ordering::SeqCst);
+        self.segment().header().sleepers.fetch_add(1, Ordering::SeqCst);
+        barrier::fence_everybody();
+    }
+
+    fn sleep(&mut self, limit: Duration) {
+        let limit = if barrier::register() { limit } else { limit.min(BLIND_SLEEP) };
+        futex::wait(&self.segment().status(self.rank()).asleep, 1, limit);
+    }
+
+    fn rise(&mut self) {
+        let status = self.segment().status(self.rank());
+        status.set_waiting_for(None);
+        status.asleep.store(0, Ordering::Relaxed);
+        self.segment().header().sleepers.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    fn abort(&mut self, abort: Abort) -> Abort {
+        self.segment().abort(&abort);
+        self.abort_reason().unwrap_or(abort)
+    }
+
+    fn crowd(&self) -> (u32, u32) {
+        (self.size(), std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32))
+    }
+}

@@ -1,3 +1,6 @@
 //! The executor: turns steps into operations on links.
 
+mod element;
 pub mod kernel;
+
+pub use element::Element;

@@ -3,6 +3,8 @@
 use crate::error::{Error, Result};
 use crate::exec::{Poll, Request, Session};
 use crate::plan::Tuning;
+use crate::transport::local::LocalLinks;
+use crate::transport::shm::ShmLinks;
 use crate::transport::{Blocked, Watch};
 
 /// What a communicator needs of a session.
@@ -37,6 +39,16 @@ pub trait Engine: Send {
 pub trait GiveBack {
     /// Gives back staging memory that nobody is using.
     fn give_back(&mut self);
+}
+
+impl GiveBack for ShmLinks {
+    fn give_back(&mut self) {
+        ShmLinks::give_back(self)
+    }
+}
+
+impl GiveBack for LocalLinks {
+    fn give_back(&mut self) {}
 }
 
 impl<L: Watch + GiveBack + Send> Engine for Session<L> {

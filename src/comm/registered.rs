@@ -17,9 +17,9 @@ pub struct Registered<T: Element> {
 
 enum Memory {
     /// A piece of the rank's span of the shared heap.
-    Shared(#[expect(dead_code, reason = "kept for its drop")] Piece),
+    Shared(Piece),
     /// Threads of one process address each other's memory as it is.
-    Own(#[expect(dead_code, reason = "kept for its drop")] Vec<T0>),
+    Own(Vec<T0>),
 }
 
 /// The most aligned element there is.

@@ -18,6 +18,16 @@ pub(super) trait Door: Send + Sync {
     fn leave(&self);
 }
 
+impl Door for crate::transport::local::LocalDoor {
+    fn abort(&self, reason: &str) {
+        self.abort(reason);
+    }
+
+    fn leave(&self) {
+        self.leave();
+    }
+}
+
 struct ShmDoor {
     segment: Arc<Segment>,
     rank: u32,

@@ -102,7 +102,7 @@ struct Cursor {
     index: u64,
     step: Option<Step>,
     /// Members of a fold whose messages have come.
-    ready: usize,
+    ready: u32,
     /// The slot that is being filled, and how far.
     slot: Option<(*mut u8, usize)>,
     /// The message that is being read, and how far.
@@ -223,8 +223,7 @@ impl Job {
     fn gather<L: Links>(&mut self, number: usize, step: &Step, links: &mut L) -> Result<Option<Blocked>, Fault> {
         let members = self.plan.world().members(step.group(), self.rank);
         let mut ready = self.cursors[number].ready;
-        while ready < members.len() {
-            let from = members.get(ready);
+        while let Some(from) = members.get(ready) {
             if from != self.rank {
                 let link = incoming(step, from);
                 let Some(message) = links.peek(self.cursors[number].channel, link)? else {

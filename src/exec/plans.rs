@@ -3,7 +3,7 @@
 use super::kernel::Kernel;
 use super::session::Settings;
 use crate::error::{Error, Result};
-use crate::plan::{Plan, Tuning};
+use crate::plan::{Algorithm, Plan, Tuning};
 use crate::types::{Call, ReduceOp};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -73,7 +73,7 @@ fn make(settings: &Settings, call: &Call, op: ReduceOp) -> Result<Planned> {
         })
     };
     let plan = build(&settings.tuning)?;
-    let without_windows = if plan.uses_windows() {
+    let without_windows = if plan.algorithm() == Algorithm::Owner {
         let mut tuning = settings.tuning.clone();
         tuning.windows = false;
         tuning.algorithm = None;

@@ -18,6 +18,7 @@
 //! | `faulty` | any links, with delays, drops, closes and corruption from a seed |
 //! | `traced` | any links, with every message recorded |
 
+pub mod local;
 pub mod shm;
 mod watch;
 

@@ -1,0 +1,307 @@
+//! The loops.
+//!
+//! ```text
+//!   two operands, the step of a ring or tree             any number of operands
+//!
+//!   block of a ─┐                                        span of a ─> widen ─> sums (4 KiB, stays in the L1 cache)
+//!               ├ widen, combine, round ─> sinks         span of b ─> widen, combine ─┘ │
+//!   block of b ─┘                                        span of … ─> widen, combine ───┘
+//!   in registers from load to store                      sums ─> divide, round ─> span of results (L1) ─> sinks
+//! ```
+//!
+//! Both work on blocks of [`BLOCK`] elements that are copied out of the operands and into the sinks by value. So the compiler
+//! need not prove that a sink is not an operand, and the in-place loop is the vector loop. The last, partial block is filled up with zeros and goes
+//! through the same instructions: what happens to element `i` depends on `i` and the count alone, never on an address.
+
+use super::level::Isa;
+use super::number::{BLOCK, Combine, Number, Wide};
+use super::stream::{LINE, fence, put, store_line};
+use super::{Operand, Sink};
+use std::mem::MaybeUninit;
+use std::ptr;
+
+/// Bytes of sums that are kept between operands: an eighth of a small L1 cache, so that operands and results fit beside them.
+const SPAN_BYTES: usize = 4096;
+
+/// One fold, with what the kernel adds to the caller's arguments.
+pub(super) struct Work<'a> {
+    /// At least one.
+    pub operands: &'a [Operand],
+    pub sinks: &'a [Sink],
+    /// Elements.
+    pub count: usize,
+    /// Where this fold makes the final value of an average. Not zero.
+    pub divisor: Option<u32>,
+    /// Where this is a pre-multiplied sum: the bits of the factor.
+    pub factor: Option<u64>,
+}
+
+/// Runs one fold at one level.
+///
+/// # Safety
+///
+/// The contract of [`super::Kernel::fold`], and the level `L` is available.
+#[inline(always)]
+pub(super) unsafe fn run<T: Number, O: Combine, L: Isa>(work: &Work<'_>) {
+    let aligned = |sink: &Sink| !sink.stream || sink.at.addr().is_multiple_of(LINE);
+    match (work.operands, work.sinks) {
+        // SAFETY: the caller's contract, passed on.
+        ([a, b], [to]) if work.factor.is_none() && !to.stream => unsafe { pair::<T, O, L>(work, a.at, b.at, to.at) },
+        // SAFETY: as above; every sink that is to be streamed to is aligned to lines.
+        ([a, b], sinks) if work.factor.is_none() && sinks.iter().all(aligned) => unsafe {
+            pair_to_all::<T, O, L>(work, a.at, b.at)
+        },
+        // SAFETY: as above.
+        _ => unsafe { many::<T, O, L>(work) },
+    }
+    fence(work.sinks);
+}
+
+/// Two operands, one sink.
+///
+/// # Safety
+///
+/// As for [`run`]; `a`, `b` and `to` are the operands and the sink.
+#[inline(always)]
+unsafe fn pair<T: Number, O: Combine, L: Isa>(work: &Work<'_>, a: *const u8, b: *const u8, to: *mut u8) {
+    let blocks = work.count / BLOCK;
+    for i in 0..blocks {
+        let at = i * size_of::<[T; BLOCK]>();
+        // SAFETY: block `i` ends within `count` elements. Both operands are read before the sink, which may be one of them, is written.
+        unsafe {
+            let result = merged::<T, O, L>(read_block(a.add(at)), read_block(b.add(at)), work.divisor);
+            ptr::write_unaligned(to.add(at).cast(), result);
+        }
+    }
+    // SAFETY: as above, for the elements that are left.
+    unsafe { pair_rest::<T, O, L>(work, a, b, blocks) };
+}
+
+/// Two operands, any number of sinks; those that are streamed to are aligned to lines.
+///
+/// # Safety
+///
+/// As for [`run`]; `a` and `b` are the operands.
+#[inline(always)]
+unsafe fn pair_to_all<T: Number, O: Combine, L: Isa>(work: &Work<'_>, a: *const u8, b: *const u8) {
+    let blocks = work.count / BLOCK;
+    for i in 0..blocks {
+        let at = i * size_of::<[T; BLOCK]>();
+        // SAFETY: as in `pair`. A block is a whole number of lines, so every line of an aligned sink is aligned.
+        unsafe {
+            let result = merged::<T, O, L>(read_block(a.add(at)), read_block(b.add(at)), work.divisor);
+            for sink in work.sinks {
+                if sink.stream {
+                    for line in (0..size_of::<[T; BLOCK]>()).step_by(LINE) {
+                        store_line::<L>(sink.at.add(at + line), result.as_ptr().cast::<u8>().add(line));
+                    }
+                } else {
+                    ptr::write_unaligned(sink.at.add(at).cast(), result);
+                }
+            }
+        }
+    }
+    // SAFETY: as above, for the elements that are left.
+    unsafe { pair_rest::<T, O, L>(work, a, b, blocks) };
+}
+
+/// What is left after `blocks` whole blocks.
+///
+/// # Safety
+///
+/// As for [`run`]; `a` and `b` are the operands.
+#[inline(always)]
+unsafe fn pair_rest<T: Number, O: Combine, L: Isa>(work: &Work<'_>, a: *const u8, b: *const u8, blocks: usize) {
+    let (at, rest) = (blocks * size_of::<[T; BLOCK]>(), work.count % BLOCK);
+    if rest > 0 {
+        // SAFETY: `rest` elements are left behind `at` in each operand and sink. The result lies in this function's frame.
+        unsafe {
+            let result = merged::<T, O, L>(read_part(a.add(at), rest), read_part(b.add(at), rest), work.divisor);
+            for sink in work.sinks {
+                ptr::copy_nonoverlapping(result.as_ptr().cast(), sink.at.add(at), rest * size_of::<T>());
+            }
+        }
+    }
+}
+
+/// Two blocks into one.
+#[inline(always)]
+fn merged<T: Number, O: Combine, L: Isa>(a: [T; BLOCK], b: [T; BLOCK], divisor: Option<u32>) -> [T; BLOCK] {
+    let sums = combined::<T, O>(T::widen_block::<L>(a), T::widen_block::<L>(b));
+    finished::<T, O, L>(sums, divisor)
+}
+
+/// One block after the other, element by element.
+#[inline(always)]
+fn combined<T: Number, O: Combine>(mut a: [T::Wide; BLOCK], b: [T::Wide; BLOCK]) -> [T::Wide; BLOCK] {
+    for i in 0..BLOCK {
+        a[i] = O::combine(a[i], b[i]);
+    }
+    a
+}
+
+/// The division of an average, and the one rounding.
+#[inline(always)]
+fn finished<T: Number, O: Combine, L: Isa>(mut sums: [T::Wide; BLOCK], divisor: Option<u32>) -> [T; BLOCK] {
+    if O::SUMS
+        && let Some(ranks) = divisor
+    {
+        for sum in &mut sums {
+            *sum = sum.divide(ranks);
+        }
+    }
+    T::round_block::<L>(sums)
+}
+
+/// A block out of an operand.
+///
+/// # Safety
+///
+/// `at` is valid for reads of a block; it needs no alignment.
+#[inline(always)]
+unsafe fn read_block<T: Number>(at: *const u8) -> [T; BLOCK] {
+    // SAFETY: the caller vouches for the memory; every bit pattern is a `T`.
+    unsafe { ptr::read_unaligned(at.cast()) }
+}
+
+/// The first `rest` elements of a block, the others zero.
+///
+/// # Safety
+///
+/// `at` is valid for reads of `rest` elements, and `rest` is at most [`BLOCK`].
+#[inline(always)]
+unsafe fn read_part<T: Number>(at: *const u8, rest: usize) -> [T; BLOCK] {
+    let mut block = [T::ZERO; BLOCK];
+    // SAFETY: `rest` elements at both ends; the block is this function's own.
+    unsafe { ptr::copy_nonoverlapping(at, block.as_mut_ptr().cast(), rest * size_of::<T>()) };
+    block
+}
+
+/// Memory in this thread's stack that blocks are kept in between passes.
+#[repr(align(64))]
+struct Bench<const BYTES: usize>(MaybeUninit<[u8; BYTES]>);
+
+impl<const BYTES: usize> Bench<BYTES> {
+    #[inline(always)]
+    fn new() -> Bench<BYTES> {
+        Bench(MaybeUninit::uninit())
+    }
+
+    /// The place of block `i`.
+    #[inline(always)]
+    fn block<B>(&mut self, i: usize) -> *mut B {
+        debug_assert!((i + 1) * size_of::<B>() <= BYTES);
+        self.0.as_mut_ptr().cast::<B>().wrapping_add(i)
+    }
+}
+
+/// Any number of operands and sinks, scaled or not, span by span.
+///
+/// # Safety
+///
+/// As for [`run`].
+#[inline(always)]
+unsafe fn many<T: Number, O: Combine, L: Isa>(work: &Work<'_>) {
+    let span = SPAN_BYTES / size_of::<T::Wide>();
+    let mut sums = Bench::<SPAN_BYTES>::new();
+    let mut results = Bench::<SPAN_BYTES>::new();
+    let mut start = 0;
+    while start < work.count {
+        let length = span.min(work.count - start);
+        let at = start * size_of::<T>();
+        // SAFETY: `start + length <= count`. All operands of the span are read before a sink, which may be one of them, is written.
+        unsafe {
+            first::<T, L>(&mut sums, work, at, length);
+            // Up to three operands a pass, so that the sums are loaded and stored once for them.
+            let mut others = &work.operands[1..];
+            while let [a, b, c, rest @ ..] = others {
+                next::<T, O, L, 3>(&mut sums, [*a, *b, *c], work.factor, at, length);
+                others = rest;
+            }
+            for operand in others {
+                next::<T, O, L, 1>(&mut sums, [*operand], work.factor, at, length);
+            }
+            for i in 0..length.div_ceil(BLOCK) {
+                let result: [T; BLOCK] = finished::<T, O, L>(*sums.block(i), work.divisor);
+                results.block::<[T; BLOCK]>(i).write(result);
+            }
+            put(results.block(0), work.sinks, at, length * size_of::<T>());
+        }
+        start += length;
+    }
+}
+
+/// Sets the sums of a span to the first operand.
+///
+/// # Safety
+///
+/// The first operand is valid for reads of `length` elements from byte `at` on; `length` is at most a span.
+#[inline(always)]
+unsafe fn first<T: Number, L: Isa>(sums: &mut Bench<SPAN_BYTES>, work: &Work<'_>, at: usize, length: usize) {
+    for i in 0..length.div_ceil(BLOCK) {
+        // SAFETY: block `i` begins within `length` elements; the sums hold a span.
+        unsafe {
+            let block = widened::<T, L>(&work.operands[0], work.factor, at, i, length);
+            sums.block::<[T::Wide; BLOCK]>(i).write(block);
+        }
+    }
+}
+
+/// Adds the next `N` operands to the sums of a span, in their order.
+///
+/// # Safety
+///
+/// The operands are valid for reads of `length` elements from byte `at` on; `length` is at most a span, which [`first`] has set.
+#[inline(always)]
+unsafe fn next<T: Number, O: Combine, L: Isa, const N: usize>(
+    sums: &mut Bench<SPAN_BYTES>,
+    operands: [Operand; N],
+    factor: Option<u64>,
+    at: usize,
+    length: usize,
+) {
+    for i in 0..length.div_ceil(BLOCK) {
+        let place = sums.block::<[T::Wide; BLOCK]>(i);
+        // SAFETY: block `i` begins within `length` elements, and `first` has written that block of the sums.
+        unsafe {
+            let mut sum = place.read();
+            for operand in &operands {
+                sum = combined::<T, O>(sum, widened::<T, L>(operand, factor, at, i, length));
+            }
+            place.write(sum);
+        }
+    }
+}
+
+/// Block `i` of an operand's span, scaled if it is raw and there is a factor.
+///
+/// # Safety
+///
+/// The operand is valid for reads of `length` elements from byte `at` on, and `i * BLOCK < length`.
+#[inline(always)]
+unsafe fn widened<T: Number, L: Isa>(
+    operand: &Operand,
+    factor: Option<u64>,
+    at: usize,
+    i: usize,
+    length: usize,
+) -> [T::Wide; BLOCK] {
+    // SAFETY: the block begins within the span; a block that does not end there is read in part.
+    let block = unsafe {
+        let from = operand.at.add(at + i * size_of::<[T; BLOCK]>());
+        match length - i * BLOCK {
+            rest if rest < BLOCK => read_part(from, rest),
+            _ => read_block(from),
+        }
+    };
+    let mut wide = T::widen_block::<L>(block);
+    if operand.raw
+        && let Some(bits) = factor
+    {
+        let factor = T::Wide::from_factor(bits);
+        for value in &mut wide {
+            *value = value.multiply(factor);
+        }
+    }
+    wide
+}

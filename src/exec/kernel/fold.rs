@@ -11,8 +11,8 @@
 //!
 //! Both work on blocks of [`BLOCK`] elements that are copied out of the operands and into the sinks by value. So the
 //! compiler need not prove that a sink is not an operand, and the in-place loop is the vector loop. The last, partial
-//! block is filled up with zeros and goes through the same instructions: what happens to element `i` depends on `i` and
-//! the count alone, never on an address.
+//! block is filled up with zeros and goes through the same instructions; there is no scalar rest. Which of the two loops
+//! runs is a matter of speed: the arithmetic on an element is the same, down to the bits of a NaN.
 
 use super::level::Isa;
 use super::number::{BLOCK, Combine, Number, Wide};

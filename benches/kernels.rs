@@ -1,4 +1,5 @@
-//! How fast one core reduces and copies: `cargo bench --bench kernels`. The rate counts every byte read or written once.
+//! How fast one core reduces and copies: `cargo bench --bench kernels`. The rate counts every byte read or written
+//! once.
 //!
 //! `RINGTREE_SIMD=avx2` or `portable` shows a lower level.
 
@@ -7,8 +8,8 @@ use ringtree::exec::kernel::{Kernel, Operand, Sink, copy};
 use ringtree::{DataType, ReduceOp};
 use std::time::Duration;
 
-/// In the cache, and beyond it.
-const SIZES: [(&str, usize); 2] = [("256KiB", 256 << 10), ("16MiB", 16 << 20)];
+/// What a call costs at all; in the cache; beyond it.
+const SIZES: [(&str, usize); 3] = [("64B", 64), ("256KiB", 256 << 10), ("16MiB", 16 << 20)];
 
 /// Memory of its own whose bytes are finite in every type and lie at the start of a line.
 struct Buffer {

@@ -8,8 +8,8 @@ use half::{bf16, f16};
 ///
 /// # Safety
 ///
-/// The type has the size and the meaning of [`Element::TYPE`], has no padding, and every bit pattern is a value of it: the library
-/// fills slices of it with bytes that came from other ranks.
+/// The type has the size and the meaning of [`Element::TYPE`], has no padding, and every bit pattern is a value of it:
+/// the library fills slices of it with bytes that came from other ranks.
 pub unsafe trait Element: Copy + Send + Sync + 'static {
     /// The element type that a call states to the other ranks.
     const TYPE: DataType;

@@ -6,12 +6,13 @@
 //!   block of a ─┐                                        span of a ─> widen ─> sums (4 KiB, stays in the L1 cache)
 //!               ├ widen, combine, round ─> sinks         span of b ─> widen, combine ─┘ │
 //!   block of b ─┘                                        span of … ─> widen, combine ───┘
-//!   in registers from load to store                      sums ─> divide, round ─> span of results (L1) ─> sinks
+//!   whole blocks, in registers from load to store        sums ─> divide, round ─> span of results (L1) ─> sinks
 //! ```
 //!
-//! Both work on blocks of [`BLOCK`] elements that are copied out of the operands and into the sinks by value. So the compiler
-//! need not prove that a sink is not an operand, and the in-place loop is the vector loop. The last, partial block is filled up with zeros and goes
-//! through the same instructions: what happens to element `i` depends on `i` and the count alone, never on an address.
+//! Both work on blocks of [`BLOCK`] elements that are copied out of the operands and into the sinks by value. So the
+//! compiler need not prove that a sink is not an operand, and the in-place loop is the vector loop. The last, partial
+//! block is filled up with zeros and goes through the same instructions; there is no scalar rest. Which of the two loops
+//! runs is a matter of speed: the arithmetic on an element is the same, down to the bits of a NaN.
 
 use super::level::Isa;
 use super::number::{BLOCK, Combine, Number, Wide};
@@ -20,7 +21,8 @@ use super::{Operand, Sink};
 use std::mem::MaybeUninit;
 use std::ptr;
 
-/// Bytes of sums that are kept between operands: an eighth of a small L1 cache, so that operands and results fit beside them.
+/// Bytes of sums that are kept between operands: an eighth of a small L1 cache, so that operands and results fit beside
+/// them.
 const SPAN_BYTES: usize = 4096;
 
 /// One fold, with what the kernel adds to the caller's arguments.
@@ -43,47 +45,50 @@ pub(super) struct Work<'a> {
 /// The contract of [`super::Kernel::fold`], and the level `L` is available.
 #[inline(always)]
 pub(super) unsafe fn run<T: Number, O: Combine, L: Isa>(work: &Work<'_>) {
+    debug_assert!(L::LEVEL.available());
     let aligned = |sink: &Sink| !sink.stream || sink.at.addr().is_multiple_of(LINE);
-    match (work.operands, work.sinks) {
+    let done = match (work.operands, work.sinks) {
         // SAFETY: the caller's contract, passed on.
         ([a, b], [to]) if work.factor.is_none() && !to.stream => unsafe { pair::<T, O, L>(work, a.at, b.at, to.at) },
         // SAFETY: as above; every sink that is to be streamed to is aligned to lines.
         ([a, b], sinks) if work.factor.is_none() && sinks.iter().all(aligned) => unsafe {
             pair_to_all::<T, O, L>(work, a.at, b.at)
         },
-        // SAFETY: as above.
-        _ => unsafe { many::<T, O, L>(work) },
-    }
+        _ => 0,
+    };
+    // SAFETY: as above.
+    unsafe { many::<T, O, L>(work, done) };
     fence(work.sinks);
 }
 
-/// Two operands, one sink.
+/// The whole blocks of two operands into one sink. Returns the number of elements that are done.
 ///
 /// # Safety
 ///
 /// As for [`run`]; `a`, `b` and `to` are the operands and the sink.
 #[inline(always)]
-unsafe fn pair<T: Number, O: Combine, L: Isa>(work: &Work<'_>, a: *const u8, b: *const u8, to: *mut u8) {
+unsafe fn pair<T: Number, O: Combine, L: Isa>(work: &Work<'_>, a: *const u8, b: *const u8, to: *mut u8) -> usize {
     let blocks = work.count / BLOCK;
     for i in 0..blocks {
         let at = i * size_of::<[T; BLOCK]>();
-        // SAFETY: block `i` ends within `count` elements. Both operands are read before the sink, which may be one of them, is written.
+        // SAFETY: block `i` ends within `count` elements. Both operands are read before the sink, which may be one of
+        // them, is written.
         unsafe {
             let result = merged::<T, O, L>(read_block(a.add(at)), read_block(b.add(at)), work.divisor);
             ptr::write_unaligned(to.add(at).cast(), result);
         }
     }
-    // SAFETY: as above, for the elements that are left.
-    unsafe { pair_rest::<T, O, L>(work, a, b, blocks) };
+    blocks * BLOCK
 }
 
-/// Two operands, any number of sinks; those that are streamed to are aligned to lines.
+/// The whole blocks of two operands into any number of sinks; those that are streamed to are aligned to lines. Returns
+/// the number of elements that are done.
 ///
 /// # Safety
 ///
 /// As for [`run`]; `a` and `b` are the operands.
 #[inline(always)]
-unsafe fn pair_to_all<T: Number, O: Combine, L: Isa>(work: &Work<'_>, a: *const u8, b: *const u8) {
+unsafe fn pair_to_all<T: Number, O: Combine, L: Isa>(work: &Work<'_>, a: *const u8, b: *const u8) -> usize {
     let blocks = work.count / BLOCK;
     for i in 0..blocks {
         let at = i * size_of::<[T; BLOCK]>();
@@ -101,27 +106,7 @@ unsafe fn pair_to_all<T: Number, O: Combine, L: Isa>(work: &Work<'_>, a: *const 
             }
         }
     }
-    // SAFETY: as above, for the elements that are left.
-    unsafe { pair_rest::<T, O, L>(work, a, b, blocks) };
-}
-
-/// What is left after `blocks` whole blocks.
-///
-/// # Safety
-///
-/// As for [`run`]; `a` and `b` are the operands.
-#[inline(always)]
-unsafe fn pair_rest<T: Number, O: Combine, L: Isa>(work: &Work<'_>, a: *const u8, b: *const u8, blocks: usize) {
-    let (at, rest) = (blocks * size_of::<[T; BLOCK]>(), work.count % BLOCK);
-    if rest > 0 {
-        // SAFETY: `rest` elements are left behind `at` in each operand and sink. The result lies in this function's frame.
-        unsafe {
-            let result = merged::<T, O, L>(read_part(a.add(at), rest), read_part(b.add(at), rest), work.divisor);
-            for sink in work.sinks {
-                ptr::copy_nonoverlapping(result.as_ptr().cast(), sink.at.add(at), rest * size_of::<T>());
-            }
-        }
-    }
+    blocks * BLOCK
 }
 
 /// Two blocks into one.
@@ -140,7 +125,7 @@ fn combined<T: Number, O: Combine>(mut a: [T::Wide; BLOCK], b: [T::Wide; BLOCK])
     a
 }
 
-/// The division of an average, and the one rounding.
+/// The division of an average, the one NaN, and the one rounding.
 #[inline(always)]
 fn finished<T: Number, O: Combine, L: Isa>(mut sums: [T::Wide; BLOCK], divisor: Option<u32>) -> [T; BLOCK] {
     if O::SUMS
@@ -149,6 +134,9 @@ fn finished<T: Number, O: Combine, L: Isa>(mut sums: [T::Wide; BLOCK], divisor: 
         for sum in &mut sums {
             *sum = sum.divide(ranks);
         }
+    }
+    for sum in &mut sums {
+        *sum = sum.canonical();
     }
     T::round_block::<L>(sums)
 }
@@ -195,21 +183,21 @@ impl<const BYTES: usize> Bench<BYTES> {
     }
 }
 
-/// Any number of operands and sinks, scaled or not, span by span.
+/// Any number of operands and sinks, scaled or not, span by span, from element `start` on.
 ///
 /// # Safety
 ///
 /// As for [`run`].
 #[inline(always)]
-unsafe fn many<T: Number, O: Combine, L: Isa>(work: &Work<'_>) {
+unsafe fn many<T: Number, O: Combine, L: Isa>(work: &Work<'_>, mut start: usize) {
     let span = SPAN_BYTES / size_of::<T::Wide>();
     let mut sums = Bench::<SPAN_BYTES>::new();
     let mut results = Bench::<SPAN_BYTES>::new();
-    let mut start = 0;
     while start < work.count {
         let length = span.min(work.count - start);
         let at = start * size_of::<T>();
-        // SAFETY: `start + length <= count`. All operands of the span are read before a sink, which may be one of them, is written.
+        // SAFETY: `start + length <= count`. All operands of the span are read before a sink, which may be one of them,
+        // is written.
         unsafe {
             first::<T, L>(&mut sums, work, at, length);
             // Up to three operands a pass, so that the sums are loaded and stored once for them.
@@ -251,7 +239,8 @@ unsafe fn first<T: Number, L: Isa>(sums: &mut Bench<SPAN_BYTES>, work: &Work<'_>
 ///
 /// # Safety
 ///
-/// The operands are valid for reads of `length` elements from byte `at` on; `length` is at most a span, which [`first`] has set.
+/// The operands are valid for reads of `length` elements from byte `at` on; `length` is at most a span, which [`first`]
+/// has set.
 #[inline(always)]
 unsafe fn next<T: Number, O: Combine, L: Isa, const N: usize>(
     sums: &mut Bench<SPAN_BYTES>,

@@ -50,7 +50,6 @@ impl Level {
             }
             #[cfg(target_arch = "aarch64")]
             Level::Neon => std::arch::is_aarch64_feature_detected!("neon"),
-            #[allow(unreachable_patterns)]
             _ => false,
         }
     }

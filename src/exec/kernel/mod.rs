@@ -3,33 +3,39 @@
 //! # What a reduction computes
 //!
 //! - **Integers** wrap. An average divides the wrapped sum by the number of ranks and truncates towards zero.
-//! - **`f32` and `f64`** are combined in their own type, `f16`, `bf16`, `f8e4m3` and `f8e5m2` in `f32`: all operands of one fold
-//!   from left to right, then **one** rounding to the element type, to the nearest, ties to even. Subnormals are kept.
-//! - **8-bit floats saturate** in that rounding, as CUDA's conversion does: what is too large, infinity included, becomes the
-//!   largest finite number (448, 57344) with its sign. A NaN stays a NaN.
-//! - **Minimum and maximum**: a NaN in any operand gives a NaN; -0 is smaller than +0. So the result does not depend on the order.
+//! - **`f32` and `f64`** are combined in their own type, `f16`, `bf16`, `f8e4m3` and `f8e5m2` in `f32`: all operands of
+//!   one fold from left to right, then **one** rounding to the element type, to the nearest, ties to even. Subnormals
+//!   are kept.
+//! - **8-bit floats saturate** in that rounding, as CUDA's conversion does: what is too large, infinity included,
+//!   becomes the largest finite number (448, 57344) with its sign. A NaN stays a NaN.
+//! - **Minimum and maximum**: a NaN in any operand gives a NaN; -0 is smaller than +0. So the result does not depend on
+//!   the order.
 //! - **Average**: the sum, then a true division by the number of ranks, before the rounding.
-//! - **Pre-multiplied sum**: each rank's own input times that rank's factor (in `f32` for `f32` and narrower types, to which the factor is
-//!   rounded; in `f64` for `f64`; wrapping for integers), then the sum.
-//! - **One operand** that is neither scaled nor divided is copied bit by bit: the payload of a NaN, and an infinity of `f8e5m2`, are kept.
+//! - **Pre-multiplied sum**: each rank's own input times that rank's factor (in `f32` for `f32` and narrower types, to
+//!   which the factor is rounded; in `f64` for `f64`; wrapping for integers), then the sum.
+//! - **One operand** that is neither scaled nor divided is copied bit by bit: the payload of a NaN, and an infinity of
+//!   `f8e5m2`, are kept.
 //!
 //! # Which bits are guaranteed
 //!
-//! A result depends on the values, their order and their number, not on addresses, alignment, the number or kind of sinks, nor on the vector
-//! instructions of the processor (see [`Level`]). All sinks of a fold get the same bits. The one exception is a NaN that arithmetic makes:
-//! that it *is* a NaN is guaranteed, its sign and payload are not where levels or architectures differ. At one level they too
-//! depend on the values and on the element's index and count only, so ranks that run on equal processors agree on them.
+//! A result depends on the values, their order and their number alone: not on addresses, alignment, the number or kind
+//! of sinks, the vector instructions (see [`Level`]) or the architecture. All sinks of a fold get the same bits. That
+//! holds for NaNs too: a NaN that a fold computes is always the positive quiet one without payload (`f32` 0x7FC00000,
+//! `f64` 0x7FF8000000000000, `f16` 0x7E00, `bf16` 0x7FC0, `f8e4m3` 0x7F, `f8e5m2` 0x7E). So ranks that compute the same
+//! fold redundantly, on unequal processors, agree on every bit.
 //!
-//! The arithmetic assumes the default floating-point environment (round to nearest, subnormals on) in the calling thread, as all Rust code does.
+//! The arithmetic assumes the default floating-point environment (round to nearest, subnormals on) in the calling
+//! thread, as all Rust code does.
 //!
 //! # How it is built
 //!
 //! ```text
-//!   Kernel ── select: type × reduction × level ──> one loop of fold ── made of ──> number, narrow: load, combine, round
-//!   copy ────────────────────────────────────────────────────────────────────────> stream: non-temporal stores
+//!   Kernel ── select: type × reduction × level ──> a loop of fold ── made of ──> number, narrow: widen, combine, round
+//!   copy ──────────────────────────────────────────────────────────────────────> stream: non-temporal stores
 //! ```
 //!
-//! Everything goes through raw pointers by value: the memory may be mapped by other processes, so no reference to it is ever formed.
+//! Everything goes through raw pointers by value: the memory may be mapped by other processes, so no reference to it is
+//! ever formed.
 
 mod fold;
 mod level;
@@ -66,8 +72,8 @@ pub struct Sink {
     pub stream: bool,
 }
 
-/// A reduction made ready: element type, operation, number of ranks, this rank's factor and the processor's instructions are
-/// resolved once per call.
+/// A reduction made ready: element type, operation, number of ranks, this rank's factor and the processor's
+/// instructions are resolved once per call.
 #[derive(Clone, Copy, Debug)]
 pub struct Kernel {
     run: Run,
@@ -113,14 +119,15 @@ impl Kernel {
         self.dtype
     }
 
-    /// Whether a rank's own input must pass through a fold before anybody else may add it up: a pre-multiplied sum scales it.
+    /// Whether a rank's own input must pass through a fold before anybody else may add it up: a pre-multiplied sum
+    /// scales it.
     pub fn needs_scaling(&self) -> bool {
         self.reduction == Reduction::PreMulSum
     }
 
-    /// Combines element `i` of the operands in their order, for each `i` below `count`, and writes the result to element `i` of
-    /// every sink. `finish` says that this makes the final value: an average divides. No heap is used. The non-temporal stores of
-    /// streamed sinks are fenced at the end.
+    /// Combines element `i` of the operands in their order, for each `i` below `count`, and writes the result to
+    /// element `i` of every sink. `finish` says that this makes the final value: an average divides. No heap is used.
+    /// The non-temporal stores of streamed sinks are fenced at the end.
     ///
     /// # Panics
     ///
@@ -128,8 +135,9 @@ impl Kernel {
     ///
     /// # Safety
     ///
-    /// Each operand is valid for reads, each sink for writes of `count` elements, and nobody else writes an operand or touches a sink
-    /// meanwhile. A sink is exactly one of the operands or overlaps none; sinks do not overlap each other.
+    /// Each operand is valid for reads, each sink for writes of `count` elements, and nobody else writes an operand or
+    /// touches a sink meanwhile. A sink is exactly one of the operands or overlaps none; sinks do not overlap each
+    /// other.
     pub unsafe fn fold(&self, operands: &[Operand], sinks: &[Sink], count: usize, finish: bool) {
         assert!(!operands.is_empty(), "a fold needs an operand");
         let divisor = (finish && self.reduction == Reduction::Average).then_some(self.ranks);
@@ -168,9 +176,7 @@ fn factor_bits(dtype: DataType, scalar: Scalar) -> Result<u64> {
                 true if dtype == DataType::F64 => Ok(double.to_bits()),
                 true => Ok(u64::from(single.to_bits())),
                 false => unfit(
-                    format!(
-                        "a pre-multiplied sum of {dtype} with the integer factor {value}, which has too many digits for it"
-                    ),
+                    format!("a pre-multiplied sum of {dtype} with the factor {value}, which has too many digits"),
                     "Give the factor as a float, which is rounded",
                 ),
             }

@@ -114,7 +114,8 @@ fn round<F: Format>(value: f32) -> u32 {
     // Half of what is cut off is added, less one bit where the kept part is even; a carry into the exponent is right.
     let rounded = (magnitude + ((1 << (cut - 1)) - 1) + (magnitude >> cut & 1)) >> cut;
     let normal = rounded.wrapping_sub((127 - F::BIAS) << F::FRACTION).min(F::OVERFLOW);
-    // Below the smallest normal number: beside this power of two, the processor's addition cuts off exactly the bits that don't fit.
+    // Below the smallest normal number: beside this power of two, the processor's addition cuts off exactly the bits
+    // that don't fit.
     let beside = f32::from_bits((127 + 23 + 1 - F::BIAS - F::FRACTION) << 23);
     let subnormal = (f32::from_bits(magnitude) + beside).to_bits().wrapping_sub(beside.to_bits());
     let finite = if magnitude < (127 + 1 - F::BIAS) << 23 { subnormal } else { normal };
@@ -211,7 +212,8 @@ mod x86 {
             pub(super) unsafe fn $widen(block: [f16; BLOCK]) -> [f32; BLOCK] {
                 let mut wide = [0f32; BLOCK];
                 for i in (0..BLOCK).step_by($lanes) {
-                    // SAFETY: `i + $lanes <= BLOCK`, the loads and stores take any alignment, the caller answers for the processor.
+                    // SAFETY: `i + $lanes <= BLOCK`, the loads and stores take any alignment, the caller answers for
+                    // the processor.
                     unsafe {
                         let lanes = $to_single($load_half(block.as_ptr().add(i).cast()));
                         $store_single(wide.as_mut_ptr().add(i), lanes);
@@ -256,7 +258,8 @@ mod tests {
         is.to_bits() == should.to_bits() || is.is_nan() && should.is_nan()
     }
 
-    /// Every `f32` that is a narrow value, halfway between two, or a few bits beside either; the specials; and a walk over all others.
+    /// Every `f32` that is a narrow value, halfway between two, or a few bits beside either; the specials; and a walk
+    /// over all others.
     fn singles<T: Number<Wide = f32>>(every: impl Iterator<Item = T>) -> Vec<f32> {
         let mut singles = vec![
             f32::INFINITY,
@@ -320,6 +323,11 @@ mod tests {
         round: impl Fn(f32) -> u32 + Copy,
     ) {
         let singles = singles(every.iter().copied());
+        #[cfg(target_arch = "aarch64")]
+        {
+            widening_is::<Neon, T>(&every, widen);
+            rounding_is::<Neon, T>(&singles, bits, round);
+        }
         widening_is::<Portable, T>(&every, widen);
         rounding_is::<Portable, T>(&singles, bits, round);
         #[cfg(target_arch = "x86_64")]

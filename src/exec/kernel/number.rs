@@ -2,8 +2,8 @@
 
 use super::level::Isa;
 
-/// Elements that a loop takes at a time. 64 of any type fill whole cache lines, and are enough for the compiler to make a vector
-/// loop of them (with 16 it unrolls first, and then shuffles single lanes; seen with rustc 1.95).
+/// Elements that a loop takes at a time. 64 of any type fill whole cache lines, and are enough for the compiler to make
+/// a vector loop of them (with 16 it unrolls first, and then shuffles single lanes; seen with rustc 1.95).
 pub(super) const BLOCK: usize = 64;
 
 /// An element type: how it gets into the arithmetic that combines it, and out again.
@@ -53,7 +53,8 @@ pub(super) fn round_each<T: Number>(wide: [T::Wide; BLOCK]) -> [T; BLOCK] {
     block
 }
 
-/// The arithmetic. Each operation has one result for given bits (but for the payload and sign of a NaN), whatever the processor.
+/// The arithmetic. Each operation has one result for given bits (but for the payload and sign of a NaN, see
+/// [`Wide::canonical`]), whatever the processor.
 pub(super) trait Wide: Copy + 'static {
     /// `self + other`, wrapping.
     fn add(self, other: Self) -> Self;
@@ -65,6 +66,9 @@ pub(super) trait Wide: Copy + 'static {
     fn most(self, other: Self) -> Self;
     /// `self / ranks`; integers truncate towards zero. `ranks` is not zero.
     fn divide(self, ranks: u32) -> Self;
+    /// The one NaN in place of any. Which operand's payload a processor hands on, and the sign of a NaN that it makes,
+    /// depend on the order that the compiler gives to the operands of an instruction, and on the architecture.
+    fn canonical(self) -> Self;
     /// The factor of a pre-multiplied sum from the bits that the kernel keeps it in.
     fn from_factor(bits: u64) -> Self;
 }
@@ -89,9 +93,10 @@ macro_rules! itself {
 itself!(i8: 0, u8: 0, i32: 0, u32: 0, i64: 0, u64: 0, f32: 0.0, f64: 0.0,);
 
 macro_rules! integers {
-    // `$quotient`: a type in which the division is done. There is no vector division of integers. A float with more than twice the
-    // bits of the dividend gives the exact truncated quotient: the true one is at least 1/divisor below the next integer, which is
-    // farther than the rounding can carry it. (For 8 bits in f32: a divisor above 2^24 is rounded, but the quotient is 0 anyway.)
+    // `$quotient`: a type in which the division is done. There is no vector division of integers. A float with more
+    // than twice the bits of the dividend gives the exact truncated quotient: the true one is at least 1/divisor below
+    // the next integer, which is farther than the rounding can carry it. (For 8 bits in f32: a divisor above 2^24 is
+    // rounded, but the quotient is 0 anyway.)
     ($($number:ty: $quotient:ty,)*) => {$(
         impl Wide for $number {
             #[inline(always)]
@@ -115,6 +120,10 @@ macro_rules! integers {
                 (self as $quotient / ranks as $quotient) as $number
             }
             #[inline(always)]
+            fn canonical(self) -> $number {
+                self
+            }
+            #[inline(always)]
             fn from_factor(bits: u64) -> $number {
                 bits as $number
             }
@@ -125,7 +134,7 @@ macro_rules! integers {
 integers!(i8: f32, u8: f32, i32: f64, u32: f64, i64: i64, u64: u64,);
 
 macro_rules! floats {
-    ($($number:ident: $bits:ty,)*) => {$(
+    ($($number:ident: $bits:ty, $nan:literal;)*) => {$(
         impl Wide for $number {
             #[inline(always)]
             fn add(self, other: $number) -> $number {
@@ -135,8 +144,8 @@ macro_rules! floats {
             fn multiply(self, other: $number) -> $number {
                 self * other
             }
-            // Neither is smaller: they are equal, and their bits too unless one is -0 and one +0; or one is a NaN, and a NaN with more
-            // bits set is still one. The bits of both together are right in each case.
+            // Neither is smaller: they are equal, and their bits too unless one is -0 and one +0; or one is a NaN, and
+            // a NaN with more bits set is still one. The bits of both together are right in each case.
             #[inline(always)]
             fn least(self, other: $number) -> $number {
                 if self < other {
@@ -156,6 +165,10 @@ macro_rules! floats {
                 self / ranks as $number
             }
             #[inline(always)]
+            fn canonical(self) -> $number {
+                if self.is_nan() { $number::from_bits($nan) } else { self }
+            }
+            #[inline(always)]
             fn from_factor(bits: u64) -> $number {
                 $number::from_bits(bits as $bits)
             }
@@ -163,7 +176,7 @@ macro_rules! floats {
     )*};
 }
 
-floats!(f32: u32, f64: u64,);
+floats!(f32: u32, 0x7FC0_0000; f64: u64, 0x7FF8_0000_0000_0000;);
 
 /// How two operands become one.
 pub(super) trait Combine: Copy + 'static {

@@ -1,8 +1,9 @@
 //! Copies, and stores that go round the caches.
 //!
-//! A plain store first reads the line that it will overwrite. A non-temporal store of a whole line does not, which saves a third of the
-//! memory traffic of `a + b` where the sink is larger than the caches (EPYC 9005, f32, 64 MiB: 14.6 GB/s in place of 10.4), and costs
-//! half of the speed where it is not (256 KiB: 48 in place of 96). So the caller decides.
+//! A plain store first reads the line that it will overwrite. A non-temporal store of a whole line does not, which
+//! saves a third of the memory traffic of `a + b` where the sink is larger than the caches (EPYC 9005, f32, 64 MiB:
+//! 14.6 GB/s in place of 10.4), and costs half of the speed where it is not (256 KiB: 48 in place of 96). So the caller
+//! decides.
 
 use super::Sink;
 use super::level::Isa;
@@ -16,12 +17,14 @@ pub(super) const LINE: usize = 64;
 /// Bytes that are taken at a time where there are several sinks, so that the source comes from memory once.
 const SPAN: usize = 8192;
 
-/// Copies `bytes` bytes to every sink, with non-temporal stores where the sink asks for them. Bits are kept as they are.
+/// Copies `bytes` bytes to every sink, with non-temporal stores where the sink asks for them. Bits are kept as they
+/// are.
 ///
 /// # Safety
 ///
-/// `source` is valid for reads and every sink for writes of `bytes` bytes, and nobody else writes the source or touches a sink
-/// meanwhile. A sink is exactly the source (it is left alone) or does not overlap it; sinks do not overlap each other.
+/// `source` is valid for reads and every sink for writes of `bytes` bytes, and nobody else writes the source or touches
+/// a sink meanwhile. A sink is exactly the source (it is left alone) or does not overlap it; sinks do not overlap each
+/// other.
 pub unsafe fn copy(source: *const u8, sinks: &[Sink], bytes: usize) {
     let span = if sinks.len() == 1 { bytes } else { SPAN };
     let mut at = 0;
@@ -78,7 +81,8 @@ unsafe fn stream(from: *const u8, to: *mut u8, length: usize) {
     let head = to.align_offset(LINE).min(length);
     let lines = (length - head) / LINE;
     let tail = head + lines * LINE;
-    // SAFETY: head, lines and tail are consecutive and end at `length`. `to + head` is aligned to a line where there is a line.
+    // SAFETY: head, lines and tail are consecutive and end at `length`. `to + head` is aligned to a line where there is
+    // a line.
     unsafe {
         ptr::copy_nonoverlapping(from, to, head);
         for i in 0..lines {
@@ -99,8 +103,8 @@ pub(super) unsafe fn store_line<L: Isa>(to: *mut u8, from: *const u8) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::*;
-        // SAFETY: each level stores exactly LINE bytes at `to`, whose alignment the caller vouches for; loads take any alignment; the
-        // level is available, as it is for all code that is generic over an `Isa`.
+        // SAFETY: each level stores exactly LINE bytes at `to`, whose alignment the caller vouches for; loads take any
+        // alignment; the level is available, as it is for all code that is generic over an `Isa`.
         unsafe {
             match L::LEVEL {
                 Level::Avx512 => _mm512_stream_si512(to.cast(), _mm512_loadu_si512(from.cast())),

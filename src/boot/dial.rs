@@ -1,0 +1,218 @@
+//! Connecting to a gate: by the Unix socket where both are on one host, else by TCP; again and again until the deadline, because a gate that
+//! is busy sends people away and a gate that is not yet there refuses them.
+
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, getsockopt, socket, sockopt};
+
+use super::connection::{Broken, Connection};
+use super::host::{host_mark, random, socket_name};
+use super::message::{Endpoint, Message};
+use super::wire::{Event, Refusal, Secret, Wire};
+use crate::Result;
+
+/// The first and the longest pause between two tries.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(200);
+/// The longest that one try to connect by TCP takes.
+const ONE_TRY: Duration = Duration::from_secs(2);
+
+/// A place to connect to.
+#[derive(Clone, Debug)]
+pub(crate) enum Target {
+    /// An abstract Unix socket, and TCP where that does not answer.
+    Unix {
+        name: Vec<u8>,
+        otherwise: Option<SocketAddr>,
+    },
+    Tcp(SocketAddr),
+}
+
+impl Target {
+    /// How this process reaches an endpoint, if it can.
+    pub(crate) fn of(endpoint: &Endpoint) -> Result<Option<Target>> {
+        if endpoint.host == host_mark()? {
+            return Ok(Some(Target::Unix { name: socket_name(&endpoint.unix), otherwise: endpoint.tcp }));
+        }
+        Ok(endpoint.tcp.map(Target::Tcp))
+    }
+}
+
+impl std::fmt::Display for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Target::Unix { name, otherwise: None } => write!(f, "@{}", String::from_utf8_lossy(name)),
+            Target::Unix { name, otherwise: Some(tcp) } => write!(f, "@{} or {tcp}", String::from_utf8_lossy(name)),
+            Target::Tcp(tcp) => write!(f, "{tcp}"),
+        }
+    }
+}
+
+/// How to connect.
+pub(crate) struct Dial<'a> {
+    pub(crate) target: &'a Target,
+    pub(crate) secret: &'a Secret,
+    pub(crate) context: &'a str,
+    pub(crate) deadline: Instant,
+    /// Whether nobody listening means "not yet" and not "no more".
+    pub(crate) patient: bool,
+    /// The longest frame to be expected.
+    pub(crate) limit: usize,
+}
+
+/// Why there is no connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum NoAnswer {
+    /// Nobody listens there.
+    Nobody,
+    /// Who listens there does not know the secret, or is something else.
+    Stranger(Refusal),
+    /// The other side hung up again and again, said nothing, or can't be reached. With the last reason.
+    Late(String),
+    /// What was being watched meanwhile has something to say.
+    Interrupted,
+}
+
+/// Why one try failed.
+enum Setback {
+    Final(NoAnswer),
+    Again(String),
+}
+
+impl Dial<'_> {
+    /// Connects and proves the secret; again and again until it succeeds. `interrupted` is asked between waits.
+    pub(crate) fn prove(&self, interrupted: &mut dyn FnMut() -> bool) -> std::result::Result<Connection, NoAnswer> {
+        self.persist(interrupted, |dial, interrupted| {
+            let mut connection = dial.open()?;
+            match dial.next_event(&mut connection, interrupted)? {
+                Event::Proved => Ok(connection),
+                Event::Frame(_) => Err(Setback::Final(NoAnswer::Stranger(Refusal::Malformed))),
+            }
+        })
+    }
+
+    /// Connects, proves, says `first` and waits for the first answer. A gate that is busy may hang up before it answers: then once more.
+    pub(crate) fn ask(
+        &self,
+        first: &[u8],
+        interrupted: &mut dyn FnMut() -> bool,
+    ) -> std::result::Result<(Connection, Vec<u8>), NoAnswer> {
+        self.persist(interrupted, |dial, interrupted| {
+            let mut connection = dial.open()?;
+            loop {
+                match dial.next_event(&mut connection, interrupted)? {
+                    Event::Proved => connection.send_bytes(first),
+                    Event::Frame(answer) => return Ok((connection, answer)),
+                }
+            }
+        })
+    }
+
+    fn persist<T>(
+        &self,
+        interrupted: &mut dyn FnMut() -> bool,
+        mut attempt: impl FnMut(&Self, &mut dyn FnMut() -> bool) -> std::result::Result<T, Setback>,
+    ) -> std::result::Result<T, NoAnswer> {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            if interrupted() {
+                return Err(NoAnswer::Interrupted);
+            }
+            let why = match attempt(self, interrupted) {
+                Ok(done) => return Ok(done),
+                Err(Setback::Final(why)) => return Err(why),
+                Err(Setback::Again(why)) => why,
+            };
+            if Instant::now() + pause >= self.deadline {
+                return Err(NoAnswer::Late(why));
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    fn open(&self) -> std::result::Result<Connection, Setback> {
+        let mut connection = self.connect().map_err(|error| match error.kind() {
+            std::io::ErrorKind::ConnectionRefused if !self.patient => Setback::Final(NoAnswer::Nobody),
+            _ => Setback::Again(error.to_string()),
+        })?;
+        connection.wire().expect_up_to(self.limit);
+        connection.flush();
+        Ok(connection)
+    }
+
+    fn next_event(
+        &self,
+        connection: &mut Connection,
+        interrupted: &mut dyn FnMut() -> bool,
+    ) -> std::result::Result<Event, Setback> {
+        loop {
+            // Short waits, so that an interruption is not missed.
+            let slice = self.deadline.min(Instant::now() + LONGEST_PAUSE);
+            match connection.await_event(slice) {
+                Ok(Some(event)) => return Ok(event),
+                Ok(None) if interrupted() => return Err(Setback::Final(NoAnswer::Interrupted)),
+                Ok(None) if Instant::now() >= self.deadline => {
+                    let why = "it took the connection and did not answer".to_string();
+                    return Err(Setback::Final(NoAnswer::Late(why)));
+                }
+                Ok(None) => {}
+                Err(Broken::Refused(refusal)) => return Err(Setback::Final(NoAnswer::Stranger(refusal))),
+                Err(broken) => return Err(Setback::Again(broken.to_string())),
+            }
+        }
+    }
+
+    fn connect(&self) -> std::io::Result<Connection> {
+        let nonce = random().map_err(|error| std::io::Error::other(error.to_string()))?;
+        let wire = Wire::client(self.secret, self.context, nonce);
+        let tcp = match self.target {
+            Target::Tcp(address) => *address,
+            Target::Unix { name, otherwise } => match (connect_unix(name), otherwise) {
+                (Ok(stream), _) => return Connection::over_unix(stream, wire, "a process of this host".into()),
+                (Err(Errno::ECONNREFUSED), Some(address)) => *address,
+                (Err(errno), _) => return Err(errno.into()),
+            },
+        };
+        let limit = self.deadline.saturating_duration_since(Instant::now()).clamp(Duration::from_millis(1), ONE_TRY);
+        let stream = TcpStream::connect_timeout(&tcp, limit)?;
+        // A port of this host that nobody listens on can be connected with itself.
+        if stream.local_addr()? == stream.peer_addr()? {
+            return Err(Errno::ECONNREFUSED.into());
+        }
+        Connection::over_tcp(stream, wire, tcp.to_string())
+    }
+}
+
+/// Connects without ever waiting (EAGAIN: the other side's queue is full), and only to a process of the same user.
+fn connect_unix(name: &[u8]) -> nix::Result<UnixStream> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    connect(socket.as_raw_fd(), &UnixAddr::new_abstract(name)?)?;
+    let owner = getsockopt(&socket, sockopt::PeerCredentials)?;
+    if owner.uid() != nix::unistd::geteuid().as_raw() {
+        log::warn!(
+            "bootstrap: the socket @{} belongs to user {}, process {}; not ours",
+            String::from_utf8_lossy(name),
+            owner.uid(),
+            owner.pid()
+        );
+        return Err(Errno::ECONNREFUSED);
+    }
+    Ok(UnixStream::from(socket))
+}
+
+/// [`Dial::ask`] with messages.
+pub(crate) fn ask(
+    dial: &Dial<'_>,
+    first: &Message,
+    interrupted: &mut dyn FnMut() -> bool,
+) -> std::result::Result<(Connection, Message), NoAnswer> {
+    let (connection, answer) = dial.ask(&first.encode(), interrupted)?;
+    let message = Message::decode(&answer).ok_or(NoAnswer::Stranger(Refusal::Malformed))?;
+    Ok((connection, message))
+}

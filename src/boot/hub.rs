@@ -1,0 +1,593 @@
+//! The hub: one thread that serves the ranks below a node of the tree: takes their check-ins, collects what they give, hands out what all
+//! gave, and tells everybody when one of them is lost. The root is a hub; so is every rank that has children, beside its own work, so that
+//! news travel however busy the ranks are.
+//!
+//! ```text
+//!   meeting ──all have come──> rounds ──all said good-bye──> end
+//!      │                          │
+//!      └──────── failure ─────────┴──> tell everybody (late comers too) ──> end
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use nix::poll::PollFlags;
+
+use super::connection::{Arrived, Broken, Connection, wait};
+use super::failure::{Failure, name_ranks};
+use super::gate::Gate;
+use super::host::{Listener, host_mark};
+use super::message::{Entries, HostMark, MAX_RANKS, Message, Record, Round, frame_limit};
+use super::tree::{children, depth_below, way_to};
+use super::wire::{Secret, Wire, derive};
+use crate::{Error, Result};
+
+/// How long a hub that has failed waits for the ranks to take the news.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+/// How long one that has proved the secret may take to say which rank it is.
+const INTRODUCTION: Duration = Duration::from_secs(5);
+/// How much longer than the hubs below it a hub waits, so that the one which knows the culprit names it.
+pub(crate) const LEVEL_GRACE: Duration = Duration::from_secs(1);
+
+/// Whom a connection leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Who {
+    /// It knows the secret and has not said more.
+    Unknown(Instant),
+    /// The hub above.
+    Upstream,
+    /// A rank right below.
+    Rank(usize),
+    /// A rank that has checked in here and belongs to another hub.
+    Moving(usize),
+    /// A process that is only to be told why it can't join.
+    Turned,
+}
+
+struct Link {
+    connection: Connection,
+    who: Who,
+    /// Everything is said; its end is waited for.
+    closing: bool,
+    gone: bool,
+}
+
+/// A round that some of the ranks below have begun.
+struct Pending {
+    round: Round,
+    number: u64,
+    first: usize,
+    since: Instant,
+    parts: BTreeMap<usize, Entries>,
+}
+
+/// The end of a start that failed.
+struct Over {
+    failure: Failure,
+    until: Instant,
+    told: BTreeSet<usize>,
+}
+
+/// The serving side of one node of the tree.
+pub(crate) struct Hub {
+    /// The rank that this hub belongs to; `None`: the root.
+    place: Option<usize>,
+    /// Who is above, if that is a rank.
+    above: Option<usize>,
+    host: HostMark,
+    gate: Gate,
+    timeout: Duration,
+    links: Vec<Link>,
+    size: Option<usize>,
+    records: BTreeMap<usize, Record>,
+    /// The rank that lives in the root's process.
+    creator: Option<usize>,
+    begun: bool,
+    meeting_ends: Instant,
+    last_news: Instant,
+    pending: Option<Pending>,
+    /// The round that went up and has not come back.
+    sent_up: Option<(Round, u64)>,
+    left: BTreeSet<usize>,
+    farewelled: BTreeSet<usize>,
+    said_bye: bool,
+    over: Option<Over>,
+}
+
+impl Hub {
+    fn new(place: Option<usize>, gate: Gate, timeout: Duration) -> Result<Hub> {
+        let now = Instant::now();
+        Ok(Hub {
+            place,
+            above: None,
+            host: host_mark()?,
+            gate,
+            timeout,
+            links: Vec::new(),
+            size: None,
+            records: BTreeMap::new(),
+            creator: None,
+            begun: false,
+            meeting_ends: now + timeout,
+            last_news: now,
+            pending: None,
+            sent_up: None,
+            left: BTreeSet::new(),
+            farewelled: BTreeSet::new(),
+            said_bye: false,
+            over: None,
+        })
+    }
+
+    /// Serves one rendezvous from a thread of its own.
+    pub(crate) fn start_root(secret: &Secret, listeners: Vec<Listener>, timeout: Duration) -> Result<()> {
+        let hub = Hub::new(None, Gate::new(listeners, secret, "root"), timeout)?;
+        hub.spawn("ringtree root")
+    }
+
+    /// Serves the children of `rank` from a thread of its own; what comes back leads `rank` itself to that hub.
+    pub(crate) fn start_branch(
+        (rank, size): (usize, usize),
+        (above, mut upstream): (Option<usize>, Connection),
+        gate: Gate,
+        timeout: Duration,
+        secret: &Secret,
+    ) -> Result<Connection> {
+        let mut hub = Hub::new(Some(rank), gate, timeout)?;
+        hub.above = above;
+        hub.size = Some(size);
+        hub.begun = true;
+        hub.gate.expect(children(Some(rank), size).len());
+        upstream.wire().expect_up_to(frame_limit(size));
+        hub.links.push(Link { connection: upstream, who: Who::Upstream, closing: false, gone: false });
+        let broken = |error: std::io::Error| {
+            Error::from_errno(
+                "making a socket pair",
+                error.raw_os_error().unwrap_or(libc::EIO),
+                "Raise the limit of open files",
+            )
+        };
+        let (mine, theirs) = std::os::unix::net::UnixStream::pair().map_err(broken)?;
+        let (near, far) = Wire::pair(derive(secret, &[b"ringtree inside", &super::host::random::<32>()?]));
+        let local = Connection::over_unix(mine, near, "this process".into()).map_err(broken)?;
+        let own = Connection::over_unix(theirs, far, "this process".into()).map_err(broken)?;
+        hub.links.push(Link { connection: own, who: Who::Rank(rank), closing: false, gone: false });
+        hub.spawn(&format!("ringtree hub {rank}"))?;
+        Ok(local)
+    }
+
+    fn spawn(self, name: &str) -> Result<()> {
+        let thread = std::thread::Builder::new().name(name.chars().take(15).collect()).stack_size(512 * 1024);
+        let spawned = thread.spawn(move || self.run());
+        spawned.map(drop).map_err(|error| {
+            let errno = error.raw_os_error().unwrap_or(libc::EAGAIN);
+            Error::from_errno("starting the bootstrap's thread", errno, "Raise the limit of processes (`ulimit -u`)")
+        })
+    }
+
+    fn run(mut self) {
+        while !self.finished() {
+            let (at_gate, at_links) = self.sleep();
+            let now = Instant::now();
+            let news = self.gate.serve(&at_gate, now);
+            for (index, ready) in at_links.into_iter().enumerate() {
+                if ready {
+                    self.attend(index);
+                }
+            }
+            for connection in news {
+                self.links.push(Link { connection, who: Who::Unknown(now), closing: false, gone: false });
+            }
+            self.say_farewell();
+            self.look_at_the_clock(Instant::now());
+            self.links.retain(|link| !link.gone);
+        }
+    }
+
+    fn sleep(&self) -> (Vec<bool>, Vec<bool>) {
+        let mut fds = Vec::with_capacity(self.gate.watched() + self.links.len());
+        self.gate.watch(&mut fds);
+        let doors = fds.len();
+        fds.extend(self.links.iter().map(|link| link.connection.interest()));
+        wait(&mut fds, self.next_deadline());
+        let mut ready: Vec<bool> =
+            fds.iter().map(|fd| fd.revents().is_some_and(|events| events != PollFlags::empty())).collect();
+        let links = ready.split_off(doors);
+        (ready, links)
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        let meeting = (!self.begun && self.over.is_none()).then_some(self.meeting_ends);
+        let round = self.pending.as_ref().filter(|_| self.over.is_none()).map(|pending| self.round_ends(pending));
+        let idle = self.idle_ends().filter(|_| self.over.is_none());
+        let over = self.over.as_ref().map(|over| over.until);
+        let strangers = self.links.iter().filter_map(|link| match link.who {
+            Who::Unknown(since) => Some(since + INTRODUCTION),
+            _ => None,
+        });
+        let all = [self.gate.deadline(), meeting, round, idle, over];
+        all.into_iter().flatten().chain(strangers).min()
+    }
+
+    fn round_ends(&self, pending: &Pending) -> Instant {
+        pending.since + self.timeout + LEVEL_GRACE * depth_below(self.place, self.size.unwrap_or(0))
+    }
+
+    /// When some have left, the others have nothing more to do together than to leave too.
+    fn idle_ends(&self) -> Option<Instant> {
+        (!self.left.is_empty()).then(|| self.last_news + self.timeout)
+    }
+
+    fn look_at_the_clock(&mut self, now: Instant) {
+        for link in &mut self.links {
+            if matches!(link.who, Who::Unknown(since) if now >= since + INTRODUCTION) {
+                log::warn!("bootstrap: refused {}: it did not say which rank it is", link.connection.peer);
+                link.gone = true;
+            }
+            if link.closing && !link.connection.has_output() {
+                link.connection.end_output();
+            }
+        }
+        if self.over.is_some() {
+            return;
+        }
+        if !self.begun && now >= self.meeting_ends {
+            self.end_the_meeting(now);
+        } else if let Some(pending) = self.pending.as_ref().filter(|pending| now >= self.round_ends(pending)) {
+            let ranks = self.members().into_iter().filter(|rank| !pending.parts.contains_key(rank)).collect();
+            let what = format!("rank {} waits for them in {}", pending.first, step(pending.round, pending.number));
+            self.fail(Failure::Late { ranks, what, limit_ms: self.timeout.as_millis() as u64 });
+        } else if self.idle_ends().is_some_and(|end| now >= end) {
+            let ranks: Vec<usize> = self.members().into_iter().filter(|rank| !self.left.contains(rank)).collect();
+            let what = "the others have finished the start".to_string();
+            self.fail(Failure::Late { ranks, what, limit_ms: self.timeout.as_millis() as u64 });
+        }
+    }
+
+    fn end_the_meeting(&mut self, now: Instant) {
+        let missing: Vec<usize> = (0..self.size.unwrap_or(0)).filter(|rank| !self.records.contains_key(rank)).collect();
+        let what = match self.size {
+            Some(size) => {
+                format!("{} of {size} never came within {} s", name_ranks(&missing), self.timeout.as_secs_f64())
+            }
+            None => format!("no rank came within {} s", self.timeout.as_secs_f64()),
+        };
+        let advice = "Look whether those processes were started and can reach this one, or allow more time with RINGTREE_INIT_TIMEOUT (seconds)";
+        self.meeting_ends = now;
+        self.fail(Failure::Start { what, missing, advice: advice.into() });
+    }
+
+    /// The ranks right below, the hub's own among them.
+    fn members(&self) -> Vec<usize> {
+        let size = self.size.unwrap_or(0);
+        self.place.into_iter().chain(children(self.place, size)).collect()
+    }
+
+    fn finished(&self) -> bool {
+        let quiet = self.links.iter().all(|link| !link.connection.has_output());
+        if let Some(over) = &self.over {
+            let all_know = self.begun || self.size.is_some_and(|size| over.told.len() >= size);
+            return (self.links.is_empty() && all_know) || Instant::now() >= over.until;
+        }
+        let all_left = self.begun && self.left.len() == self.members().len();
+        all_left && quiet && self.farewelled.len() == self.left.len()
+    }
+
+    /// Takes what a connection brings.
+    fn attend(&mut self, index: usize) {
+        self.links[index].connection.flush();
+        self.links[index].connection.fill();
+        while !self.links[index].gone {
+            match self.links[index].connection.next() {
+                Ok(None) => return,
+                Ok(Some(Arrived::Proved)) => {}
+                Ok(Some(Arrived::Message(message))) => {
+                    self.last_news = Instant::now();
+                    self.handle(index, message);
+                }
+                Err(broken) => {
+                    self.links[index].gone = true;
+                    self.lost(index, broken);
+                }
+            }
+        }
+    }
+
+    fn handle(&mut self, index: usize, message: Message) {
+        match (self.links[index].who, message) {
+            (Who::Unknown(_), Message::CheckIn(record)) => self.check_in(index, record),
+            _ if self.over.is_some() => {}
+            (Who::Rank(rank), Message::Part { round, number, entries }) => self.part(rank, round, number, entries),
+            (Who::Upstream, Message::Whole { round, number, entries }) => self.whole(round, number, entries),
+            (Who::Upstream | Who::Rank(_) | Who::Moving(_), Message::Failed(failure)) => self.fail(failure),
+            (Who::Rank(rank), Message::Bye) => self.leave(rank),
+            (Who::Moving(_), Message::Moved) => self.links[index].gone = true,
+            (Who::Upstream, Message::ByeBye | Message::Creator { .. }) => {}
+            (Who::Rank(rank) | Who::Moving(rank), message) => self.nonsense(rank, &message),
+            (Who::Upstream, message) => self.nonsense(self.above.unwrap_or(0), &message),
+            (Who::Unknown(_) | Who::Turned, _) => self.links[index].gone = true,
+        }
+    }
+
+    fn nonsense(&mut self, rank: usize, message: &Message) {
+        let mut what = format!("a message that has no place in the start: {message:?}");
+        what.truncate(what.floor_char_boundary(200));
+        self.fail(Failure::Corrupt { rank, what });
+    }
+
+    fn lost(&mut self, index: usize, broken: Broken) {
+        let (rank, known) = match self.links[index].who {
+            Who::Unknown(_) => {
+                log::warn!(
+                    "bootstrap: {}: {broken} before it said which rank it is",
+                    self.links[index].connection.peer
+                );
+                return;
+            }
+            Who::Turned => return,
+            Who::Rank(rank) if self.left.contains(&rank) => return,
+            Who::Upstream if self.said_bye => return,
+            Who::Rank(rank) | Who::Moving(rank) => (rank, self.describe(rank)),
+            Who::Upstream => match self.above {
+                Some(rank) => (rank, "its process, which serves this part of the tree,".to_string()),
+                None => return self.fail(root_is_gone()),
+            },
+        };
+        self.fail(match broken {
+            Broken::Refused(refusal) => Failure::Corrupt { rank, what: format!("bytes that were refused: {refusal}") },
+            broken => Failure::Lost { rank, how: format!("{known} ended during the start ({broken})") },
+        });
+    }
+
+    fn describe(&self, rank: usize) -> String {
+        match self.records.get(&rank) {
+            Some(record) => format!("its process {} on {}", record.pid, record.host_name),
+            None => "its process".to_string(),
+        }
+    }
+
+    fn check_in(&mut self, index: usize, record: Record) {
+        let (rank, size) = (record.rank, record.size);
+        if rank >= size || size > MAX_RANKS {
+            log::warn!("bootstrap: refused {}: it says rank {rank} of {size}", self.links[index].connection.peer);
+            self.links[index].gone = true;
+            return;
+        }
+        self.links[index].who = Who::Turned;
+        if self.over.is_some() {
+            self.tell(index);
+            self.note_told(rank);
+            return;
+        }
+        if let Some(failure) = self.contradiction(&record) {
+            log::warn!("bootstrap: {}: {failure:?}", self.links[index].connection.peer);
+            return self.fail(failure);
+        }
+        let mine = way_to(self.place, rank) == Some(rank);
+        let link = &mut self.links[index];
+        link.who = if mine { Who::Rank(rank) } else { Who::Moving(rank) };
+        link.connection.wire().expect_up_to(frame_limit(size));
+        link.connection.send(&Message::Welcome);
+        if self.size.is_none() {
+            self.size = Some(size);
+            self.gate.expect(size);
+        }
+        let at_home = record.pid == std::process::id() && record.listens.host == self.host;
+        self.records.insert(rank, record);
+        if self.place.is_none() {
+            self.name_the_creator(index, rank, at_home);
+            if self.records.len() == size {
+                self.begin();
+            }
+        }
+    }
+
+    fn contradiction(&self, record: &Record) -> Option<Failure> {
+        let start =
+            |what: String, advice: &str| Some(Failure::Start { what, missing: Vec::new(), advice: advice.into() });
+        let (rank, size) = (record.rank, record.size);
+        let newcomer = format!("process {} on {}", record.pid, record.host_name);
+        if let Some(expected) = self.size.filter(|expected| *expected != size) {
+            let first = self.records.iter().next();
+            let others =
+                first.map_or("the others".to_string(), |(rank, _)| format!("rank {rank}, {},", self.describe(*rank)));
+            let what = format!("rank {rank} ({newcomer}) was started for {size} ranks, {others} for {expected}");
+            return start(what, "Start all ranks with the same number of ranks");
+        }
+        if self.records.contains_key(&rank) {
+            let what = format!("two processes are rank {rank}: {} and {newcomer}", self.describe(rank));
+            return start(what, "Give each process a rank of its own");
+        }
+        if self.place.is_some() && !children(self.place, size).contains(&rank) {
+            let what = format!("rank {rank} ({newcomer}) came to a part of the tree that is not its own");
+            return start(what, "Look whether all ranks run the same version of the library");
+        }
+        None
+    }
+
+    /// Tells all which rank ends when the root's process ends.
+    fn name_the_creator(&mut self, index: usize, rank: usize, at_home: bool) {
+        if at_home && self.creator.is_none_or(|known| rank < known) {
+            self.creator = Some(rank);
+            for link in &mut self.links {
+                if matches!(link.who, Who::Rank(_) | Who::Moving(_)) {
+                    link.connection.send(&Message::Creator { rank });
+                }
+            }
+        } else if let Some(rank) = self.creator {
+            self.links[index].connection.send(&Message::Creator { rank });
+        }
+    }
+
+    fn begin(&mut self) {
+        self.begun = true;
+        for link in &mut self.links {
+            let parent = match link.who {
+                Who::Rank(_) => None,
+                Who::Moving(rank) => super::tree::parent(rank)
+                    .and_then(|above| self.records.get(&above).map(|record| (above, record.listens))),
+                _ => continue,
+            };
+            link.connection.send(&Message::Go { parent });
+        }
+    }
+
+    fn part(&mut self, from: usize, round: Round, number: u64, entries: Entries) {
+        let size = self.size.unwrap_or(0);
+        let fits = |rank: usize| rank < size && way_to(self.place, rank) == Some(from);
+        let empty_as_it_should = entries.is_empty() == (round == Round::Barrier);
+        if !self.begun || !empty_as_it_should || !entries.iter().all(|(rank, _)| fits(*rank)) {
+            let what = format!("a part of {} with entries that are not its own", step(round, number));
+            return self.fail(Failure::Corrupt { rank: from, what });
+        }
+        if let Some(&rank) = self.left.first() {
+            let how = format!("it finished the start while rank {from} still calls {}", step(round, number));
+            return self.fail(Failure::Lost { rank, how });
+        }
+        let pending = self.pending.get_or_insert_with(|| Pending {
+            round,
+            number,
+            first: from,
+            since: Instant::now(),
+            parts: BTreeMap::new(),
+        });
+        if (pending.round, pending.number) != (round, number) {
+            let (theirs, ours) = (step(round, number), step(pending.round, pending.number));
+            let other = pending.first;
+            return self.fail(Failure::Disagree { rank: from, theirs, other, ours });
+        }
+        if pending.parts.insert(from, entries).is_some() {
+            let what = format!("two parts of {}", step(round, number));
+            return self.fail(Failure::Corrupt { rank: from, what });
+        }
+        if pending.parts.len() == self.members().len() {
+            self.complete(size);
+        }
+    }
+
+    /// All below have given their part.
+    fn complete(&mut self, size: usize) {
+        let Some(Pending { round, number, parts, .. }) = self.pending.take() else { return };
+        let mut entries: Entries = parts.into_values().flatten().collect();
+        entries.sort_unstable_by_key(|(rank, _)| *rank);
+        if self.place.is_some() {
+            self.sent_up = Some((round, number));
+            for link in self.links.iter_mut().filter(|link| link.who == Who::Upstream) {
+                link.connection.send(&Message::Part { round, number, entries: std::mem::take(&mut entries) });
+            }
+            return;
+        }
+        let expected = if round == Round::Barrier { 0 } else { size };
+        if entries.len() != expected {
+            let absent = (0..size).find(|rank| entries.binary_search_by_key(rank, |(rank, _)| *rank).is_err());
+            let rank = absent.and_then(|rank| way_to(None, rank)).unwrap_or(0);
+            let what = format!("a part of {} that lacks ranks below it", step(round, number));
+            return self.fail(Failure::Corrupt { rank, what });
+        }
+        self.broadcast(&Message::Whole { round, number, entries });
+    }
+
+    fn whole(&mut self, round: Round, number: u64, entries: Entries) {
+        if self.sent_up.take() != Some((round, number)) {
+            let what = format!("the result of {}, which was not asked for", step(round, number));
+            return self.fail(Failure::Corrupt { rank: self.above.unwrap_or(0), what });
+        }
+        self.broadcast(&Message::Whole { round, number, entries });
+    }
+
+    fn broadcast(&mut self, message: &Message) {
+        let payload = message.encode();
+        for link in &mut self.links {
+            if matches!(link.who, Who::Rank(_)) {
+                link.connection.send_bytes(&payload);
+            }
+        }
+    }
+
+    fn leave(&mut self, rank: usize) {
+        self.left.insert(rank);
+        if let Some(pending) = &self.pending {
+            let how = format!(
+                "it finished the start while rank {} still calls {}",
+                pending.first,
+                step(pending.round, pending.number)
+            );
+            return self.fail(Failure::Lost { rank, how });
+        }
+        if self.left.len() == self.members().len() && self.place.is_some() {
+            self.said_bye = true;
+            for link in self.links.iter_mut().filter(|link| link.who == Who::Upstream) {
+                link.connection.send(&Message::Bye);
+            }
+        }
+    }
+
+    /// A rank of this process may end, and the hub with it, once what others wait for is with the kernel.
+    fn say_farewell(&mut self) {
+        if self.left.len() == self.farewelled.len() || self.links.iter().any(|link| link.connection.has_output()) {
+            return;
+        }
+        for link in &mut self.links {
+            if let Who::Rank(rank) = link.who
+                && self.left.contains(&rank)
+                && !self.farewelled.contains(&rank)
+            {
+                link.connection.send(&Message::ByeBye);
+            }
+        }
+        self.farewelled = self.left.clone();
+    }
+
+    /// The start is over: everybody gets to know why.
+    fn fail(&mut self, failure: Failure) {
+        if self.over.is_some() {
+            return;
+        }
+        let now = Instant::now();
+        // Who has not come yet is still to be told, as long as it could have come.
+        let until = if self.begun { now + LAST_WORDS } else { self.meeting_ends.max(now + LAST_WORDS) };
+        self.over = Some(Over { failure, until, told: BTreeSet::new() });
+        if self.begun {
+            self.gate.close();
+        }
+        for index in 0..self.links.len() {
+            match self.links[index].who {
+                Who::Unknown(_) => {}
+                Who::Rank(rank) | Who::Moving(rank) => {
+                    self.tell(index);
+                    self.note_told(rank);
+                }
+                Who::Upstream | Who::Turned => self.tell(index),
+            }
+        }
+        if let Some(Over { failure: Failure::Lost { rank, .. }, .. }) = self.over {
+            self.note_told(rank);
+        }
+    }
+
+    fn tell(&mut self, index: usize) {
+        let Some(over) = &self.over else { return };
+        let link = &mut self.links[index];
+        link.connection.send(&Message::Failed(over.failure.clone()));
+        link.closing = true;
+    }
+
+    fn note_told(&mut self, rank: usize) {
+        if let Some(over) = &mut self.over {
+            over.told.insert(rank);
+        }
+    }
+}
+
+/// A step of the start in words.
+pub(crate) fn step(round: Round, number: u64) -> String {
+    format!("{} (step {number} of the start)", round.name())
+}
+
+pub(crate) fn root_is_gone() -> Failure {
+    Failure::Start {
+        what: "the process that made the unique id ended".into(),
+        missing: Vec::new(),
+        advice: "It must live until all ranks have met; look at its output for the cause".into(),
+    }
+}

@@ -7,15 +7,17 @@
 //!        ├── group         several operations that go on side by side
 //!        ├── work          operations that go on while the caller computes
 //!        ├── registered    memory that every rank of the host can address
-//!        └── setup         how a communicator comes to be: local, from a unique id, from the environment, by splitting another
+//!        └── setup, processes, split    how a communicator comes to be, and how it goes
 //! ```
 
 mod collectives;
 mod engine;
 mod group;
+mod processes;
 mod registered;
 mod requests;
 mod setup;
+mod split;
 mod work;
 
 pub use group::Group;
@@ -43,6 +45,7 @@ struct Shared {
     size: usize,
     name: String,
     config: crate::Config,
+    kind: split::Kind,
     engine: Mutex<Box<dyn Engine>>,
     door: Arc<dyn setup::Door>,
     worker: Worker,
@@ -59,11 +62,11 @@ impl std::fmt::Debug for Communicator {
 
 impl Communicator {
     fn over(parts: setup::Parts) -> Communicator {
-        let setup::Parts { engine, door, heap, config } = parts;
+        let setup::Parts { engine, door, heap, kind, config } = parts;
         let (rank, size) = (engine.rank() as usize, engine.size() as usize);
         let name = config.name.clone();
         let (engine, worker, children) = (Mutex::new(engine), Worker::default(), Default::default());
-        let shared = Arc::new(Shared { rank, size, name, config, engine, door, worker, children, heap });
+        let shared = Arc::new(Shared { rank, size, name, config, kind, engine, door, worker, children, heap });
         setup::remember(&shared);
         Communicator { shared }
     }

@@ -1,12 +1,14 @@
 //! How a communicator comes to be, and how it goes.
 
 use super::engine::Engine;
+use super::split::Kind;
 use super::{Communicator, Shared};
 use crate::config::{Config, Transport};
 use crate::error::{Error, Result};
 use crate::exec::{Session, Settings};
 use crate::plan::{Tuning, World};
-use crate::transport::Abort;
+use crate::transport::local::{LocalDoor, LocalLinks};
+use crate::transport::{Abort, Links, Watch};
 use crate::transport::shm::{Budget, HeapAllocator, Holder, Life, POINT_TO_POINT, Segment, ShmLinks};
 use std::sync::{Arc, Mutex, Once, PoisonError, Weak};
 
@@ -18,7 +20,7 @@ pub(super) trait Door: Send + Sync {
     fn leave(&self);
 }
 
-impl Door for crate::transport::local::LocalDoor {
+impl Door for LocalDoor {
     fn abort(&self, reason: &str) {
         self.abort(reason);
     }
@@ -50,6 +52,7 @@ pub(super) struct Parts {
     pub engine: Box<dyn Engine>,
     pub door: Arc<dyn Door>,
     pub heap: super::registered::Heap,
+    pub kind: Kind,
     pub config: Config,
 }
 
@@ -65,14 +68,7 @@ impl Communicator {
             Error::misuse(format!("a communicator of {size} threads"), "Ask for 1 to 4096")
         })?;
         if config.transport == Transport::Local {
-            return Ok(crate::transport::local::LocalLinks::world(ranks)
-                .into_iter()
-                .map(|links| {
-                    let door = links.door();
-                    let engine = Box::new(Session::new(links, settings(config, World::flat(ranks), false)));
-                    Communicator::over(Parts { engine, door: Arc::new(door), heap: None, config: config.clone() })
-                })
-                .collect());
+            return Ok(LocalLinks::world(ranks).into_iter().map(|links| over_reference(links, config)).collect());
         }
         let segment = Arc::new(Segment::private(ranks)?);
         let world = World::flat(ranks);
@@ -85,20 +81,39 @@ impl Communicator {
     }
 }
 
-/// A communicator over the links of one host.
-pub(super) fn over_shm(links: ShmLinks, config: &Config, windows: bool) -> Communicator {
-    use crate::transport::Links;
-    let (segment, rank) = (links.segment().clone(), links.rank());
-    segment.status(rank).set_life(Life::Present);
-    let heap = (!segment.is_private()).then(|| HeapAllocator::new(segment.clone(), rank));
-    let world = World::flat(segment.ranks());
-    let engine = Box::new(Session::new(links, settings(config, world, windows)));
-    let door = Arc::new(ShmDoor { segment, rank });
-    Communicator::over(Parts { engine, door, heap, config: config.clone() })
+/// A communicator over the reference links.
+pub(super) fn over_reference(links: LocalLinks, config: &Config) -> Communicator {
+    let door = Arc::new(links.door());
+    let world = World::flat(links.size());
+    let engine = Box::new(Session::new(links, settings(config, world, false, 1)));
+    Communicator::over(Parts { engine, door, heap: None, kind: Kind::Reference, config: config.clone() })
 }
 
-fn settings(config: &Config, world: World, windows: bool) -> Settings {
-    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
+/// A communicator over the links of one host.
+pub(super) fn over_shm(links: ShmLinks, config: &Config, windows: bool) -> Communicator {
+    let (segment, rank) = (links.segment().clone(), links.rank());
+    segment.status(rank).set_life(Life::Present);
+    let kind = if segment.is_private() { Kind::Threads } else { Kind::Processes };
+    let heap = (!segment.is_private()).then(|| HeapAllocator::new(segment.clone(), rank));
+    let world = World::flat(segment.ranks());
+    let cores = links.crowd().1;
+    let engine = Box::new(Session::new(links, settings(config, world, windows, cores)));
+    let door = Arc::new(ShmDoor { segment, rank });
+    Communicator::over(Parts { engine, door, heap, kind, config: config.clone() })
+}
+
+/// The processors that this thread may run on, a bit each; the first 1024.
+pub(super) fn processor_mask() -> [u64; 16] {
+    let mut mask = [0u64; 16];
+    if let Ok(set) = nix::sched::sched_getaffinity(nix::unistd::Pid::from_raw(0)) {
+        for cpu in (0..1024).filter(|cpu| set.is_set(*cpu).unwrap_or(false)) {
+            mask[cpu / 64] |= 1 << (cpu % 64);
+        }
+    }
+    mask
+}
+
+fn settings(config: &Config, world: World, windows: bool, cores: u32) -> Settings {
     let tuning = Tuning {
         algorithm: config.algorithm,
         chunk_bytes: config.chunk_bytes,

@@ -71,6 +71,8 @@ pub struct ShmLinks {
     heaps: Vec<(Arc<Segment>, Vec<u32>)>,
     /// The other ranks' processes; None for this rank and for threads of this process.
     processes: Vec<Option<Arc<Watched>>>,
+    /// Processors that all ranks of the host together may use.
+    processors: u32,
 }
 
 // SAFETY: the raw pointers point into the segment, which the Arc keeps mapped and which is accessed by atomics and by the protocol of
@@ -102,13 +104,24 @@ impl ShmLinks {
         }
         let heaps = vec![(segment.clone(), (0..size).collect())];
         let processes = vec![None; size as usize];
-        ShmLinks { rank, size, out, incoming, budget, segment, heaps, processes }
+        let processors = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
+        ShmLinks { rank, size, out, incoming, budget, segment, heaps, processes, processors }
     }
 
     /// Watches the processes of the other ranks, which live now; `pids` has one for each rank.
     pub fn watch(&mut self, pids: &[i32]) {
         let own = std::process::id() as i32;
         self.processes = pids.iter().map(|pid| (*pid != own).then(|| Watched::open(*pid))).collect();
+    }
+
+    /// How many processors all ranks of the host together may use; the same on all.
+    pub fn share_processors(&mut self, processors: u32) {
+        self.processors = processors;
+    }
+
+    /// (ranks, processors that they share)
+    pub(super) fn crowding(&self) -> (u32, u32) {
+        (self.size, self.processors)
     }
 
     /// The process of another rank, if it isn't this one.

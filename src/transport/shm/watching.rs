@@ -136,6 +136,6 @@ impl Watch for ShmLinks {
     }
 
     fn crowd(&self) -> (u32, u32) {
-        (self.size(), std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32))
+        self.crowding()
     }
 }

@@ -1,0 +1,146 @@
+//! Communicators whose ranks are processes: they meet (`boot`), agree on what must be the same everywhere, and map one segment.
+
+use super::setup::over_shm;
+use super::{Communicator, setup};
+use crate::boot::{BootConfig, Rendezvous, UniqueId, join};
+use crate::config::{Config, Transport};
+use crate::error::{Error, Result};
+use crate::plan::World;
+use crate::transport::shm::{Budget, Segment, ShmLinks};
+use bytemuck::{Pod, Zeroable};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+/// What every rank tells all others at the start.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+struct Card {
+    /// Of the layout of shared memory and messages: different ones don't understand each other.
+    format: u64,
+    /// Settings that plans depend on: they must agree.
+    reproducible: u32,
+    algorithm: u32,
+    chunk_bytes: u32,
+    /// Processors that this rank may use at the same time, where a quota allows fewer than the mask.
+    quota: u32,
+    /// The processors that this rank may run on, a bit each.
+    processors: [u64; 16],
+}
+
+const FORMAT: u64 = 1;
+
+impl Communicator {
+    /// This rank's end of a communicator of `size` processes (or threads) that all know the same id. Returns when all have come.
+    pub fn new(id: &UniqueId, rank: usize, size: usize) -> Result<Communicator> {
+        Communicator::with_config(id, rank, size, &Config::from_env()?)
+    }
+
+    /// The same with these settings.
+    pub fn with_config(id: &UniqueId, rank: usize, size: usize, config: &Config) -> Result<Communicator> {
+        let mut boot = BootConfig::from_env()?;
+        boot.timeout = config.init_timeout;
+        let meeting = join(id, rank, size, &boot)?;
+        meet(meeting, config)
+    }
+}
+
+/// From the meeting to the communicator; whatever fails here is told to all.
+pub(super) fn meet(mut meeting: Rendezvous, config: &Config) -> Result<Communicator> {
+    match share(&mut meeting, config) {
+        Ok(links) => {
+            let communicator = over_shm(links, config, false);
+            // Nobody leaves before all have marked themselves present: from here on deaths are noticed in the segment.
+            meeting.barrier()?;
+            Ok(communicator)
+        }
+        Err(error) => {
+            if error.culprits().is_empty() {
+                meeting.fail(&error.to_string());
+            }
+            Err(error)
+        }
+    }
+}
+
+fn share(meeting: &mut Rendezvous, config: &Config) -> Result<ShmLinks> {
+    let (rank, size) = (meeting.rank(), meeting.size());
+    if config.transport == Transport::Local {
+        return Err(Error::Choice {
+            what: "the transport 'local' joins threads of one process, and this rank is a process of its own".into(),
+            advice: "Choose 'shm' or 'auto', or use Communicator::local".into(),
+        });
+    }
+    if let Some(far) = (0..size).find(|peer| !meeting.same_host(*peer)) {
+        return Err(Error::start(
+            format!("rank {far} is on another host (or in another pid namespace, or of another user) than rank {rank}"),
+            "This version joins the ranks of one host; start them there, in one container",
+        ));
+    }
+    let cards = meeting.all_gather(bytemuck::bytes_of(&Card::own(config)))?;
+    let cards = read_cards(&cards)?;
+    let ranks = size as u32;
+    let everybody: Vec<usize> = (0..size).collect();
+    let segment = if rank == 0 {
+        let segment = Segment::create(ranks)?;
+        if let (Some(file), true) = (segment.file(), size > 1) {
+            meeting.share_fd(&everybody, file.as_fd())?;
+        }
+        segment
+    } else {
+        Segment::adopt(meeting.receive_fd(0)?, ranks)?
+    };
+    let own = std::process::id() as i32;
+    let pids: Vec<i32> = (0..size).map(|peer| meeting.peer_pid(peer).unwrap_or(own)).collect();
+    let mut links = ShmLinks::new(Arc::new(segment), rank as u32, &World::flat(ranks), Budget::process().clone());
+    links.watch(&pids);
+    links.share_processors(processors(&cards));
+    Ok(links)
+}
+
+impl Card {
+    fn own(config: &Config) -> Card {
+        let mask = setup::processor_mask();
+        let allowed: u32 = mask.iter().map(|word| word.count_ones()).sum();
+        let usable = std::thread::available_parallelism().map_or(allowed, |cores| cores.get() as u32);
+        Card {
+            format: FORMAT,
+            reproducible: u32::from(config.reproducible),
+            algorithm: config.algorithm.map_or(0, |algorithm| algorithm as u32 + 1),
+            chunk_bytes: config.chunk_bytes.unwrap_or(0),
+            quota: if usable < allowed { usable } else { u32::MAX },
+            processors: mask,
+        }
+    }
+}
+
+/// The cards of all ranks, which must agree on what plans depend on.
+fn read_cards(cards: &[Vec<u8>]) -> Result<Vec<Card>> {
+    let mut read = Vec::with_capacity(cards.len());
+    for (rank, bytes) in cards.iter().enumerate() {
+        let card: Card = bytemuck::try_pod_read_unaligned(bytes).ok().filter(|card: &Card| card.format == FORMAT).ok_or_else(|| {
+            Error::start(format!("rank {rank} runs another version of the library"), "Use the same version on all ranks")
+        })?;
+        read.push(card);
+        let first = read[0];
+        for (name, theirs, ours) in [
+            ("RINGTREE_REPRODUCIBLE", card.reproducible, first.reproducible),
+            ("RINGTREE_ALGORITHM", card.algorithm, first.algorithm),
+            ("RINGTREE_CHUNK", card.chunk_bytes, first.chunk_bytes),
+        ] {
+            if theirs != ours {
+                return Err(Error::start(
+                    format!("{name} (or the same setting in code) differs between rank 0 and rank {rank}"),
+                    "Give all ranks the same settings",
+                ));
+            }
+        }
+    }
+    Ok(read)
+}
+
+/// How many processors all ranks together may use.
+fn processors(cards: &[Card]) -> u32 {
+    let union = (0..16).map(|word| cards.iter().fold(0, |all, card| all | card.processors[word]).count_ones()).sum::<u32>();
+    let quota = cards.iter().map(|card| card.quota).min().unwrap_or(u32::MAX);
+    union.min(quota).max(1)
+}

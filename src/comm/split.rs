@@ -1,0 +1,133 @@
+//! Communicators made from others: the ranks agree over the parent who belongs together, and the first of each new set invites the others.
+//!
+//! ```text
+//!   all_gather (color, key) ──> the new sets, each in order of (key, old rank)
+//!   all_gather invitations  ──> the first of each set has written one: a unique id, or for threads the number of a segment
+//!   each set meets as any other communicator does
+//! ```
+
+use super::processes::meet;
+use super::setup::over_shm;
+use super::{Communicator, setup};
+use crate::boot::{BootConfig, UniqueId, join};
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::plan::World;
+use crate::transport::local::LocalLinks;
+use crate::transport::shm::{Budget, Segment, ShmLinks};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Bytes of an invitation: those of a unique id.
+const INVITATION: usize = 128;
+
+impl Communicator {
+    /// Divides the ranks: those that pass the same color form a new communicator, ordered by key and then by old rank. A rank that
+    /// passes no color gets none. All ranks of this communicator must call it.
+    pub fn split(&self, color: Option<u32>, key: i32) -> Result<Option<Communicator>> {
+        let mut wishes = vec![0i64; 3 * self.size()];
+        self.all_gather(&[i64::from(color.is_some()), i64::from(color.unwrap_or(0)), i64::from(key)], &mut wishes)?;
+        let mut members: Vec<usize> =
+            (0..self.size()).filter(|rank| Some(wishes[3 * rank + 1]) == color.map(i64::from) && wishes[3 * rank] == 1).collect();
+        members.sort_by_key(|rank| (wishes[3 * rank + 2], *rank));
+        let number = self.shared.children.fetch_add(1, Ordering::Relaxed) + 1;
+        let leads = members.first() == Some(&self.rank());
+        let mut config = self.shared.config.clone();
+        config.name = format!("{}/{number}", self.name());
+        if let Some(color) = color {
+            config.name = format!("{}.{color}", config.name);
+        }
+
+        let invitation = if leads { self.shared.kind.invite(members.len() as u32, &config) } else { Ok([0; INVITATION]) };
+        let mut invitations = vec![0u8; INVITATION * self.size()];
+        self.all_gather(invitation.as_ref().unwrap_or(&[0; INVITATION]), &mut invitations)?;
+        invitation?;
+        let Some(first) = members.first() else { return Ok(None) };
+        let invitation = &invitations[first * INVITATION..][..INVITATION];
+        let place = members.iter().position(|rank| *rank == self.rank()).unwrap_or(0);
+        self.shared.kind.accept(invitation, place, members.len(), &config).map(Some)
+    }
+
+    /// A communicator of the same ranks whose operations are independent of this one's.
+    pub fn duplicate(&self) -> Result<Communicator> {
+        let copy = self.split(Some(0), self.rank() as i32)?;
+        copy.ok_or_else(|| Error::misuse("a duplicate without members", "Report this"))
+    }
+}
+
+/// How the ranks of a communicator reach each other, and so how a new one of some of them is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Processes.
+    Processes,
+    /// Threads of this process over a private segment.
+    Threads,
+    /// Threads over the reference links.
+    Reference,
+}
+
+/// What the first thread of a new set has made and the others come to fetch.
+enum Made {
+    Segment(Arc<Segment>),
+    Reference(Vec<Option<LocalLinks>>),
+}
+
+static MADE: Mutex<Option<HashMap<u64, (Made, usize)>>> = Mutex::new(None);
+
+impl Kind {
+    fn invite(self, size: u32, config: &Config) -> Result<[u8; INVITATION]> {
+        let made = match self {
+            Kind::Processes => {
+                let mut boot = BootConfig::from_env()?;
+                boot.timeout = config.init_timeout;
+                boot.one_host = true;
+                return Ok(*UniqueId::with_config(&boot)?.as_bytes());
+            }
+            Kind::Threads => Made::Segment(Arc::new(Segment::private(size)?)),
+            Kind::Reference => Made::Reference(LocalLinks::world(size).into_iter().map(Some).collect()),
+        };
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let mut table = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+        table.get_or_insert_default().insert(number, (made, size as usize));
+        let mut invitation = [0; INVITATION];
+        invitation[..8].copy_from_slice(&number.to_le_bytes());
+        Ok(invitation)
+    }
+
+    fn accept(self, invitation: &[u8], rank: usize, size: usize, config: &Config) -> Result<Communicator> {
+        let refused = || Error::start("the first rank of the new communicator could not invite the others", "Look at that rank's error");
+        if self == Kind::Processes {
+            let invitation = invitation.try_into().map_err(|_| refused())?;
+            if *invitation == [0; INVITATION] {
+                return Err(refused());
+            }
+            let mut boot = BootConfig::from_env()?;
+            boot.timeout = config.init_timeout;
+            boot.one_host = true;
+            return meet(join(&UniqueId::from_bytes(invitation)?, rank, size, &boot)?, config);
+        }
+        let number = u64::from_le_bytes(invitation[..8].try_into().map_err(|_| refused())?);
+        let mut table = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+        let table = table.get_or_insert_default();
+        let (made, left) = table.get_mut(&number).ok_or_else(refused)?;
+        *left -= 1;
+        let last = *left == 0;
+        let communicator = match made {
+            Made::Segment(segment) => {
+                let world = World::flat(size as u32);
+                let links = ShmLinks::new(segment.clone(), rank as u32, &world, Budget::process().clone());
+                Ok(over_shm(links, config, true))
+            }
+            Made::Reference(links) => match links.get_mut(rank).and_then(Option::take) {
+                Some(links) => Ok(setup::over_reference(links, config)),
+                None => Err(refused()),
+            },
+        };
+        if last {
+            table.remove(&number);
+        }
+        communicator
+    }
+}

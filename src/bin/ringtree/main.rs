@@ -13,7 +13,9 @@ mod completions;
 mod doctor;
 
 mod launch;
+mod perf;
 mod run;
+mod svg;
 mod terminal;
 
 use clap::{Parser, Subcommand};
@@ -45,6 +47,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Doctor(doctor::Options),
+    Perf(Box<perf::Options>),
     Run(run::Options),
     Completions(completions::Options),
 }
@@ -72,6 +75,7 @@ pub(crate) type Outcome = Result<(), Failure>;
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Doctor(options) => doctor::main(&options),
+        Command::Perf(options) => perf::main(&options),
         Command::Run(options) => run::main(options),
         Command::Completions(options) => completions::main(&options),
     };

@@ -1,0 +1,158 @@
+//! From a call and an algorithm to lanes: every channel's share of the data, cut the way its algorithm wants it.
+
+use super::cut::{Block, Cut};
+use super::direct::Direct;
+use super::lane::Lane;
+use super::ring::{self, Ring};
+use super::shard::{self, Slices};
+use super::star::{self, Star};
+use super::twoshot::TwoShot;
+use super::{Algorithm, Flags, Tuning, World};
+use crate::types::{Call, Collective};
+use alloc::vec::Vec;
+
+/// Elements of one local copy: as many as a step can have, rounded down.
+const COPY_ELEMENTS: u64 = 1 << 30;
+
+/// What the lanes of one plan have in common.
+pub(super) struct Job<'a> {
+    pub(super) world: &'a World,
+    pub(super) call: &'a Call,
+    /// Elements of a message.
+    pub(super) chunk: u64,
+    pub(super) channels: u32,
+}
+
+/// A channel's share of a vector, or of every equal block.
+#[derive(Clone, Copy)]
+pub(super) struct Share {
+    pub(super) at: u64,
+    pub(super) len: u64,
+}
+
+impl Job<'_> {
+    /// The ranks.
+    pub(super) fn size(&self) -> u32 {
+        self.world.size()
+    }
+
+    /// Elements between two borders.
+    pub(super) fn unit(&self) -> u64 {
+        shard::border(self.call.dtype)
+    }
+
+    /// The flags of a step that makes a final value.
+    pub(super) fn finish(&self) -> Flags {
+        if self.call.collective.reduces() { Flags::FINISH } else { Flags::NONE }
+    }
+
+    pub(super) fn share(&self, channel: u32) -> Share {
+        let slices = Slices::new(self.call.count, self.channels, self.unit());
+        let channel = u64::from(channel);
+        Share { at: slices.start(channel), len: slices.length(channel) }
+    }
+
+    /// The lane of one channel; the algorithm is known to fit.
+    pub(super) fn lane(&self, algorithm: Algorithm, channel: u32) -> Lane {
+        let call = self.call;
+        let nothing = call.count == 0 && call.counts.is_none() && call.collective != Collective::Barrier;
+        if nothing || (call.collective == Collective::Barrier && self.size() == 1) {
+            return Lane::Nothing;
+        }
+        if self.size() == 1 {
+            return Lane::Alone(self.blocks(channel, COPY_ELEMENTS), self.finish());
+        }
+        match algorithm {
+            Algorithm::OneShot => self.one_shot(channel),
+            Algorithm::TwoShot => self.two_shot(channel),
+            Algorithm::Ring => self.ring(channel),
+            Algorithm::Star => self.star(channel),
+            _ => Lane::Nothing,
+        }
+    }
+
+    /// This channel's part of the vector, or of the blocks of all ranks.
+    pub(super) fn blocks(&self, channel: u32, chunk: u64) -> Cut {
+        let call = self.call;
+        let Some(counts) = &call.counts else {
+            let Share { at, len } = self.share(channel);
+            let (input, output) = strides(call.collective);
+            return Cut::equal(at, len, chunk, input * call.count, output * call.count);
+        };
+        let (input, output) = strides(call.collective);
+        let mut start = 0;
+        let mut blocks = Vec::with_capacity(counts.len());
+        for &count in counts {
+            let slices = Slices::new(count, self.channels, self.unit());
+            let at = slices.start(u64::from(channel));
+            let len = slices.length(u64::from(channel));
+            blocks.push(Block { input: input * start + at, output: output * start + at, len });
+            start += count;
+        }
+        Cut::grid(blocks, self.size(), chunk)
+    }
+
+    fn one_shot(&self, channel: u32) -> Lane {
+        let cut = || self.blocks(channel, self.chunk);
+        Lane::Direct(match self.call.collective {
+            Collective::AllReduce => Direct::Reduce(cut(), self.finish()),
+            Collective::AllGather => Direct::Gather(cut()),
+            Collective::Broadcast => Direct::Spread(cut(), self.call.root),
+            _ => Direct::Meet,
+        })
+    }
+
+    fn two_shot(&self, channel: u32) -> Lane {
+        let share = self.call.collective == Collective::AllReduce;
+        let cut = if share {
+            let part = self.share(channel);
+            Cut::rounds(part.at, part.len, self.chunk, self.size(), self.unit())
+        } else {
+            self.blocks(channel, self.chunk)
+        };
+        Lane::TwoShot(TwoShot { cut, share, finish: self.finish() })
+    }
+
+    fn ring(&self, channel: u32) -> Lane {
+        let (way, cut) = match self.call.collective {
+            Collective::AllReduce => {
+                let part = self.share(channel);
+                let round = self.chunk * u64::from(self.size());
+                (ring::Way::AllReduce, Cut::rounds(part.at, part.len, round, self.size(), self.unit()))
+            }
+            Collective::AllGather => (ring::Way::AllGather, self.blocks(channel, self.chunk)),
+            Collective::ReduceScatter => (ring::Way::ReduceScatter, self.blocks(channel, self.chunk)),
+            Collective::Broadcast => (ring::Way::Broadcast(self.call.root), self.blocks(channel, self.chunk)),
+            _ => (ring::Way::Reduce(self.call.root), self.blocks(channel, self.chunk)),
+        };
+        Lane::Ring(Ring { way, cut, finish: self.finish() })
+    }
+
+    fn star(&self, channel: u32) -> Lane {
+        let way = match self.call.collective {
+            Collective::Reduce => star::Way::Reduce,
+            Collective::Gather => star::Way::Gather,
+            _ => star::Way::Scatter,
+        };
+        let cut = self.blocks(channel, self.chunk);
+        Lane::Star(Star { way, root: self.call.root, cut, finish: self.finish() })
+    }
+}
+
+/// How many channels a plan has.
+pub(super) fn channels(_algorithm: Algorithm, call: &Call, tuning: &Tuning) -> u32 {
+    if call.collective == Collective::Barrier {
+        return 1;
+    }
+    tuning.channels.unwrap_or(1)
+}
+
+/// Whether the blocks of the input, and of the output, follow each other (1) or there is one only (0).
+fn strides(collective: Collective) -> (u64, u64) {
+    match collective {
+        Collective::AllGather | Collective::Gather => (0, 1),
+        Collective::ReduceScatter | Collective::Scatter => (1, 0),
+        Collective::AllToAll => (1, 1),
+        Collective::AllReduce | Collective::Broadcast | Collective::Reduce | Collective::Barrier => (0, 0),
+    }
+}

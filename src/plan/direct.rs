@@ -1,0 +1,93 @@
+//! One-shot over boards: everybody shows its data to everybody, and each rank takes or folds what it needs. One exchange.
+//!
+//! ```text
+//!   rank 0   in ──post──> board 0 ─┬─────────┬─> fold (own, 0, 1, 2 in the order of rank) ──> out
+//!   rank 1   in ──post──> board 1 ─┼─────────┼─> fold ──> out
+//!   rank 2   in ──post──> board 2 ─┴─────────┴─> fold ──> out
+//!
+//!   pipelined by one chunk, which two slots allow:    P0 | P1 F0 | P2 F1 | P3 F2 | F3
+//! ```
+//!
+//! All-gather takes each board into its place instead of folding. Broadcast posts on the root's board alone. A barrier folds nothing.
+//! In place is right because chunk `t` of the output is written after chunk `t` of the input was posted, and nobody reads it later.
+
+use super::cut::Cut;
+use super::lane::{Seat, after};
+use super::shard::{Turn, turn};
+use super::{Flags, Space, Step};
+
+/// The one-shot algorithm.
+#[derive(Clone, Debug)]
+pub(super) enum Direct {
+    /// All-reduce; the flags of the folds.
+    Reduce(Cut, Flags),
+    /// All-gather.
+    Gather(Cut),
+    /// Broadcast from that place.
+    Spread(Cut, u32),
+    /// A barrier.
+    Meet,
+}
+
+impl Direct {
+    pub(super) fn count(&self, seat: Seat) -> u64 {
+        match self {
+            Direct::Reduce(cut, _) => 2 * cut.round_count(),
+            Direct::Gather(cut) => cut.round_count() * u64::from(seat.size),
+            Direct::Spread(cut, _) => cut.round_count(),
+            Direct::Meet => 2,
+        }
+    }
+
+    #[inline]
+    pub(super) fn step(&self, seat: Seat, index: u64) -> Step {
+        match self {
+            Direct::Reduce(cut, finish) => reduce(cut, *finish, index),
+            Direct::Gather(cut) => gather(cut, seat, index),
+            Direct::Spread(cut, root) => {
+                let piece = cut.piece(index, 0);
+                let step = Step::of(piece.len).write(Space::Output, piece.output);
+                if seat.place == *root {
+                    step.read(Space::Input, piece.input).put_board()
+                } else {
+                    step.take_board(*root)
+                }
+            }
+            Direct::Meet if index == 0 => Step::of(0).put_board(),
+            Direct::Meet => Step::of(0).fold_boards(),
+        }
+    }
+}
+
+#[inline]
+fn reduce(cut: &Cut, finish: Flags, index: u64) -> Step {
+    match turn(index, cut.round_count(), 1, 1, 1) {
+        Turn::Head(round, _) => {
+            let piece = cut.piece(round, 0);
+            Step::of(piece.len).read(Space::Input, piece.input).put_board()
+        }
+        Turn::Tail(round, _) => {
+            let piece = cut.piece(round, 0);
+            Step::of(piece.len)
+                .read(Space::Input, piece.input)
+                .fold_boards()
+                .write(Space::Output, piece.output)
+                .also(finish)
+        }
+    }
+}
+
+#[inline]
+fn gather(cut: &Cut, seat: Seat, index: u64) -> Step {
+    match turn(index, cut.round_count(), 1, 1, u64::from(seat.size) - 1) {
+        Turn::Head(round, _) => {
+            let piece = cut.piece(round, seat.place);
+            Step::of(piece.len).read(Space::Input, piece.input).write(Space::Output, piece.output).put_board()
+        }
+        Turn::Tail(round, sub) => {
+            let from = after(seat, 1 + sub as u32);
+            let piece = cut.piece(round, from);
+            Step::of(piece.len).take_board(from).write(Space::Output, piece.output)
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! A lane: what one channel of a plan does. Algorithms speak of places in a group; ranks and buffers are put in here.
+
+use super::cut::Cut;
+use super::direct::Direct;
+use super::ring::Ring;
+use super::star::Star;
+use super::twoshot::TwoShot;
+use super::{Flags, Space, Step};
+
+/// Who asks: a place in a group of that size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Seat {
+    pub(super) place: u32,
+    pub(super) size: u32,
+}
+
+/// The place `by` seats further on, round the group; `by` is less than twice its size.
+#[inline]
+pub(super) fn after(seat: Seat, by: u32) -> u32 {
+    let place = seat.place + by;
+    if place < seat.size {
+        place
+    } else if place - seat.size < seat.size {
+        place - seat.size
+    } else {
+        place - 2 * seat.size
+    }
+}
+
+/// The place `by` seats back, round the group; `by` is at most its size.
+#[inline]
+pub(super) fn before(seat: Seat, by: u32) -> u32 {
+    if seat.place >= by { seat.place - by } else { seat.place + seat.size - by }
+}
+
+/// Two operands are combined with the lower place first, so that both sides of an exchange compute the same bits.
+#[inline]
+pub(super) fn message_first(from: u32, seat: Seat) -> Flags {
+    if from < seat.place { Flags::MESSAGE_FIRST } else { Flags::NONE }
+}
+
+/// The steps of one algorithm in one group.
+#[derive(Clone, Debug)]
+pub(super) enum Lane {
+    /// No data, no step.
+    Nothing,
+    /// A group of one: the input is the output.
+    Alone(Cut, Flags),
+    Direct(Direct),
+    TwoShot(TwoShot),
+    Star(Star),
+    Ring(Ring),
+}
+
+impl Lane {
+    /// How many steps that seat has.
+    pub(super) fn count(&self, seat: Seat) -> u64 {
+        match self {
+            Lane::Nothing => 0,
+            Lane::Alone(cut, _) => cut.round_count(),
+            Lane::Direct(lane) => lane.count(seat),
+            Lane::TwoShot(lane) => lane.count(seat),
+            Lane::Star(lane) => lane.count(seat),
+            Lane::Ring(lane) => lane.count(seat),
+        }
+    }
+
+    /// One of them; `index` is below the count.
+    #[inline]
+    pub(super) fn step(&self, seat: Seat, index: u64) -> Step {
+        match self {
+            Lane::Nothing => Step::of(0),
+            Lane::Alone(cut, finish) => alone(cut, *finish, seat.place, index),
+            Lane::Direct(lane) => lane.step(seat, index),
+            Lane::TwoShot(lane) => lane.step(seat, index),
+            Lane::Star(lane) => lane.step(seat, index),
+            Lane::Ring(lane) => lane.step(seat, index),
+        }
+    }
+
+    /// Elements of private memory.
+    pub(super) fn scratch(&self, _seat: Seat) -> u64 {
+        0
+    }
+
+    /// The longest message.
+    pub(super) fn longest(&self) -> u32 {
+        match self {
+            Lane::Nothing | Lane::Alone(..) | Lane::Direct(Direct::Meet) => 0,
+            Lane::Direct(Direct::Reduce(cut, _) | Direct::Gather(cut) | Direct::Spread(cut, _)) => cut.longest(),
+            Lane::TwoShot(lane) => lane.cut.longest(),
+            Lane::Star(lane) => lane.cut.longest(),
+            Lane::Ring(lane) => lane.cut.longest(),
+        }
+    }
+}
+
+/// The copy of somebody who has nobody to talk to.
+pub(super) fn alone(cut: &Cut, finish: Flags, place: u32, index: u64) -> Step {
+    let piece = cut.piece(index, place);
+    Step::of(piece.len).read(Space::Input, piece.input).write(Space::Output, piece.output).also(finish)
+}

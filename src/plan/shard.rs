@@ -1,0 +1,190 @@
+//! Every rounding rule: how long a chunk is, where a slice begins, which step belongs to which round.
+//!
+//! Integers only, and no overflow for vectors of up to [`MOST_ELEMENTS`].
+
+use crate::types::DataType;
+
+/// The longest vector, in elements, that a plan takes.
+pub const MOST_ELEMENTS: u64 = 1 << 56;
+
+/// Bytes of one message where nothing else is asked for. Staging through shared memory was fastest with it on two cores: both
+/// slots of a link stay in the second-level cache.
+pub const CHUNK_BYTES: u32 = 64 << 10;
+
+/// The most bytes of one message.
+pub const MOST_CHUNK_BYTES: u32 = 128 << 10;
+
+/// Slices and chunks begin on such borders where sizes allow: a cache line, and the widest vector register.
+pub const BORDER_BYTES: u64 = 64;
+
+/// Elements of one step that moves data without a message: an executor looks at deadlines between steps.
+pub(super) const WINDOW_BYTES: u64 = 1 << 20;
+
+/// Elements between two borders.
+pub(super) fn border(dtype: DataType) -> u64 {
+    BORDER_BYTES / dtype.size() as u64
+}
+
+/// Elements of a chunk of so many bytes: whole borders where there is room for one, and never none.
+pub(super) fn chunk_elements(bytes: u64, dtype: DataType) -> u64 {
+    let elements = bytes / dtype.size() as u64;
+    let border = border(dtype);
+    if elements >= border { elements / border * border } else { elements.max(1) }
+}
+
+/// `(index / per, index % per)`. Step numbers are nearly always small, and a 32-bit division costs half of a 64-bit one.
+#[inline]
+pub(super) fn divide(index: u64, per: u64) -> (u64, u64) {
+    if index < per {
+        (0, index)
+    } else if (index | per) >> 32 == 0 {
+        let (index, per) = (index as u32, per as u32);
+        ((index / per) as u64, (index % per) as u64)
+    } else {
+        (index / per, index % per)
+    }
+}
+
+/// A range divided into slices whose lengths differ by one border at most (the last may be shorter still). The first is the longest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Slices {
+    len: u64,
+    parts: u64,
+    unit: u64,
+    /// Units of every slice, and how many slices have one more.
+    base: u64,
+    extra: u64,
+}
+
+impl Slices {
+    /// `parts` slices of `len` elements, on multiples of `unit` where each slice gets one.
+    pub(super) fn new(len: u64, parts: u32, unit: u64) -> Slices {
+        let parts = u64::from(parts.max(1));
+        let unit = if len / unit >= parts { unit } else { 1 };
+        let units = len.div_ceil(unit);
+        Slices { len, parts, unit, base: units / parts, extra: units % parts }
+    }
+
+    /// Where a slice begins. Past the last slice there is nothing.
+    #[inline]
+    pub(super) fn start(&self, index: u64) -> u64 {
+        let index = index.min(self.parts);
+        ((index * self.base + index.min(self.extra)) * self.unit).min(self.len)
+    }
+
+    /// The length of a slice.
+    #[inline]
+    pub(super) fn length(&self, index: u64) -> u64 {
+        self.start(index + 1) - self.start(index)
+    }
+
+    /// Elements of all of them.
+    pub(super) fn total(&self) -> u64 {
+        self.len
+    }
+}
+
+/// One turn of a pipelined schedule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// Sub-step of the first half of a round.
+    Head(u64, u64),
+    /// Sub-step of the second half of a round.
+    Tail(u64, u64),
+}
+
+/// A pipeline: the first half of round `t + lag` (`head` steps) goes before the second half of round `t` (`tail` steps).
+///
+/// ```text
+///   lag 1:   H0 | H1 T0 | H2 T1 | H3 T2 | T3
+/// ```
+#[inline]
+pub(super) fn turn(index: u64, rounds: u64, lag: u64, head: u64, tail: u64) -> Turn {
+    let lag = lag.min(rounds);
+    let lead = lag * head;
+    if index < lead {
+        let (round, sub) = divide(index, head);
+        return Turn::Head(round, sub);
+    }
+    let index = index - lead;
+    let (round, sub) = divide(index, head + tail);
+    if round < rounds - lag {
+        return if sub < head { Turn::Head(round + lag, sub) } else { Turn::Tail(round, sub - head) };
+    }
+    let (round, sub) = divide(index - (rounds - lag) * (head + tail), tail);
+    Turn::Tail(rounds - lag + round, sub)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::HashSet;
+
+    proptest! {
+        #[test]
+        fn slices_cover_the_range_in_order_and_differ_by_one_border(
+            len in prop_oneof![0u64..5000, 0u64..=MOST_ELEMENTS],
+            parts in 1u32..=5000,
+            unit in prop_oneof![Just(1u64), Just(8), Just(16), Just(64)],
+        ) {
+            let slices = Slices::new(len, parts, unit);
+            prop_assert_eq!(slices.start(0), 0);
+            prop_assert_eq!(slices.start(u64::from(parts)), len);
+            prop_assert_eq!(slices.length(u64::from(parts)), 0);
+            let longest = slices.length(0);
+            for index in 0..u64::from(parts) {
+                prop_assert!(slices.start(index) <= slices.start(index + 1));
+                prop_assert!(slices.length(index) <= longest);
+                if len >= unit * u64::from(parts) {
+                    let start = slices.start(index);
+                    prop_assert!(start.is_multiple_of(unit) || start == len, "slice {} begins at {}", index, start);
+                    prop_assert!(slices.length(index) + 2 * unit > longest);
+                } else {
+                    prop_assert!(slices.length(index) + 1 >= longest);
+                }
+            }
+        }
+
+        #[test]
+        fn division_by_halves_is_division(index in any::<u64>(), small in any::<u32>(), per in 1u64..=u64::MAX, few in 1u64..100_000) {
+            prop_assert_eq!(divide(index, per), (index / per, index % per));
+            prop_assert_eq!(divide(index, few), (index / few, index % few));
+            prop_assert_eq!(divide(u64::from(small), few), (u64::from(small) / few, u64::from(small) % few));
+        }
+
+        #[test]
+        fn a_chunk_is_never_empty_nor_larger_than_asked(bytes in 1u64..1 << 20) {
+            for dtype in DataType::ALL {
+                let chunk = chunk_elements(bytes, dtype);
+                prop_assert!(chunk >= 1);
+                prop_assert!(chunk == 1 || chunk * dtype.size() as u64 <= bytes);
+                prop_assert!(chunk < border(dtype) || chunk % border(dtype) == 0);
+            }
+        }
+
+        #[test]
+        fn a_pipeline_runs_every_half_round_once_and_heads_lead_by_the_lag(
+            rounds in 1u64..20, lag in 0u64..25, head in 1u64..5, tail in 1u64..5,
+        ) {
+            let mut seen = HashSet::new();
+            let (mut heads, mut tails) = (0, 0);
+            for index in 0..rounds * (head + tail) {
+                match turn(index, rounds, lag, head, tail) {
+                    Turn::Head(round, sub) => {
+                        prop_assert_eq!(round * head + sub, heads);
+                        heads += 1;
+                        prop_assert!(seen.insert((true, round, sub)));
+                    }
+                    Turn::Tail(round, sub) => {
+                        prop_assert_eq!(round * tail + sub, tails);
+                        tails += 1;
+                        prop_assert!(heads >= (round + lag + 1).min(rounds) * head || heads == (round + lag).min(rounds) * head + head);
+                        prop_assert!(seen.insert((false, round, sub)));
+                    }
+                }
+            }
+            prop_assert_eq!(seen.len() as u64, rounds * (head + tail));
+        }
+    }
+}

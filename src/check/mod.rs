@@ -39,7 +39,7 @@ mod value;
 mod verdict;
 
 pub use limits::MOST_WINDOW_RANKS;
-pub use program::{Listed, Program};
+pub use program::{Listed, Program, Together};
 pub use verdict::{At, LinkName, Report, Violation, Waiting, Where, Wrong};
 
 use crate::plan::MIN_SLOTS;

@@ -1,6 +1,6 @@
 //! What is proved: anything that yields steps.
 
-use crate::plan::{Step, World};
+use crate::plan::{Plan, Step, World};
 use crate::types::Call;
 use alloc::vec::Vec;
 
@@ -88,5 +88,93 @@ impl Program for Listed {
 
     fn slot_len(&self) -> u64 {
         self.slot_len
+    }
+}
+
+impl Program for Plan {
+    fn world(&self) -> &World {
+        Plan::world(self)
+    }
+
+    fn call(&self, _rank: u32) -> &Call {
+        Plan::call(self)
+    }
+
+    fn channels(&self) -> u32 {
+        Plan::channels(self)
+    }
+
+    fn step(&self, rank: u32, channel: u32, index: u64) -> Option<Step> {
+        Plan::step(self, rank, channel, index)
+    }
+
+    fn input_len(&self, rank: u32) -> u64 {
+        Plan::input_len(self, rank)
+    }
+
+    fn output_len(&self, rank: u32) -> u64 {
+        Plan::output_len(self, rank)
+    }
+
+    fn scratch_len(&self, rank: u32) -> u64 {
+        Plan::scratch_len(self, rank)
+    }
+
+    fn slot_len(&self) -> u64 {
+        u64::from(Plan::slot_len(self))
+    }
+}
+
+/// The plans of all ranks where each made its own: for an unequal all-to-all, of which each rank knows its own counts only.
+#[derive(Clone, Debug)]
+pub struct Together {
+    plans: Vec<Plan>,
+}
+
+impl Together {
+    /// The plan of each rank, in the order of ranks. Nothing unless there is one for each rank of the first plan's world.
+    pub fn of(plans: Vec<Plan>) -> Option<Together> {
+        let complete = plans.first().is_some_and(|plan| plan.world().size() as usize == plans.len());
+        let alike = plans.windows(2).all(|pair| pair[0].world() == pair[1].world());
+        (complete && alike).then_some(Together { plans })
+    }
+
+    fn plan(&self, rank: u32) -> &Plan {
+        &self.plans[rank as usize]
+    }
+}
+
+impl Program for Together {
+    fn world(&self) -> &World {
+        self.plans[0].world()
+    }
+
+    fn call(&self, rank: u32) -> &Call {
+        self.plan(rank).call()
+    }
+
+    fn channels(&self) -> u32 {
+        self.plans.iter().map(Plan::channels).max().unwrap_or(0)
+    }
+
+    fn step(&self, rank: u32, channel: u32, index: u64) -> Option<Step> {
+        self.plan(rank).step(rank, channel, index)
+    }
+
+    fn input_len(&self, rank: u32) -> u64 {
+        self.plan(rank).input_len(rank)
+    }
+
+    fn output_len(&self, rank: u32) -> u64 {
+        self.plan(rank).output_len(rank)
+    }
+
+    fn scratch_len(&self, rank: u32) -> u64 {
+        self.plan(rank).scratch_len(rank)
+    }
+
+    /// The largest that any rank asks for.
+    fn slot_len(&self) -> u64 {
+        self.plans.iter().map(|plan| u64::from(plan.slot_len())).max().unwrap_or(0)
     }
 }

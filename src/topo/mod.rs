@@ -1,1 +1,11 @@
-//! (to come)
+//! What a host is made of: a graph as data ([`graph`], pure), and the one place that looks at the machine ([`detect`]).
+//!
+//! | file | idea | may know |
+//! |---|---|---|
+//! | `graph` | packages, NUMA nodes, cache domains, cores; a text form, written and read back | nothing but its arguments |
+//! | `detect` | reads the host and its limits from sysfs, procfs and cgroups | a directory to read below, so that tests hand it fake trees |
+//!
+//! Nothing here fails because a machine is odd: what could not be seen is listed with the reason, and the rest goes on.
+
+pub mod detect;
+pub mod graph;

@@ -1,0 +1,322 @@
+//! What was read about the machine, into findings.
+
+use super::finding::Finding;
+use crate::bytes::human;
+use ringtree::topo::detect::{Found, Limit};
+
+/// Less than this of locked memory is not enough for RDMA.
+const ENOUGH_LOCKED: u64 = 1 << 30;
+/// A rank with many peers needs a few descriptors for each.
+const ENOUGH_FILES: u64 = 4096;
+/// Below this, shared staging memory of several communicators may not fit.
+const LITTLE_MEMORY: u64 = 512 << 20;
+/// What Docker gives a container, and too little for libraries that keep their slots there.
+const SMALL_SHM: u64 = 64 << 20;
+
+/// Everything that [`Found`] tells.
+pub(super) fn findings(found: &Found) -> Vec<Finding> {
+    let mut findings = vec![host(found), cores(found)];
+    findings.extend(quota(found));
+    findings.extend([caches(found), numa(found), memory(found), memlock(found), nofile(found), shm(found)]);
+    findings.extend(huge_pages(found));
+    findings
+}
+
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+fn host(found: &Found) -> Finding {
+    let name = if found.host.name.is_empty() { "unnamed" } else { &found.host.name };
+    match found.limits.container.as_slice() {
+        [] => Finding::ok("host", format!("{name}; no sign of a container")),
+        signs => Finding::ok("host", format!("{name}; in a container ({})", signs.join(", "))),
+    }
+}
+
+fn cores(found: &Found) -> Finding {
+    let (host, all) = (&found.host, found.host.cpus());
+    let there = format!("{}, {}", counted(host.cores.len(), "core"), counted(all.len(), "hardware thread"));
+    match &found.limits.affinity {
+        None => {
+            Finding::note("cores", format!("{there}; which of them may be used is not known"), "see 'not seen' below")
+        }
+        Some(mask) if all.iter().all(|cpu| mask.contains(cpu)) => Finding::ok("cores", format!("{there}, all usable")),
+        Some(mask) => {
+            let usable = format!("{there}; this process may use {mask}");
+            Finding::note(
+                "cores",
+                usable,
+                "an affinity mask (taskset, cpuset, launcher) holds it there; ranks share what is left",
+            )
+        }
+    }
+}
+
+fn quota(found: &Found) -> Option<Finding> {
+    let milli = found.limits.quota?.milli_cpus;
+    let what = format!("the control group grants {}.{} cores of time", milli / 1000, milli % 1000 / 100);
+    let usable = found.limits.affinity.as_ref().map_or(found.host.cpus().len(), |mask| mask.len()) as u64;
+    Some(if milli >= usable * 1000 {
+        Finding::ok("quota", what)
+    } else {
+        let advice = "ranks that spin are stopped for parts of every 0.1 s; start fewer ranks, or raise the limit (docker --cpus, \
+                      Kubernetes limits.cpu)";
+        Finding::note("quota", what, advice)
+    })
+}
+
+fn caches(found: &Found) -> Finding {
+    let caches = &found.host.caches;
+    if caches.iter().all(|cache| cache.level == 0) {
+        return Finding::note(
+            "caches",
+            "which cores share a cache is not shown",
+            "ranks are taken to be alone in theirs",
+        );
+    }
+    let usable = found.limits.affinity.clone().unwrap_or_else(|| found.host.cpus());
+    let sizes = found.host.domain_sizes(&usable);
+    let sizes: Vec<String> = sizes.iter().map(u32::to_string).collect();
+    let (first, count) = (&caches[0], counted(caches.len(), "last-level cache"));
+    let what =
+        format!("{count} (L{}, {}); usable threads in each: {}", first.level, human(first.bytes), sizes.join(", "));
+    Finding::ok("caches", what)
+}
+
+fn numa(found: &Found) -> Finding {
+    let nodes = &found.host.nodes;
+    let list: Vec<String> = nodes
+        .iter()
+        .map(|node| match node.memory {
+            0 => format!("{}: cpus {}", node.id, node.cpus),
+            memory => format!("{}: cpus {}, {}", node.id, node.cpus, human(memory)),
+        })
+        .collect();
+    Finding::ok("numa", format!("{} ({})", counted(nodes.len(), "node"), list.join("; ")))
+}
+
+fn memory(found: &Found) -> Finding {
+    let limits = &found.limits;
+    let Some(total) = limits.memory else {
+        return Finding::note("memory", "its size is not shown", "see 'not seen' below");
+    };
+    let mut what = human(total);
+    if let Some(available) = limits.available {
+        what += &format!(", {} available", human(available));
+    }
+    let group = limits.group_memory.filter(|&limit| limit < total);
+    if let Some(limit) = group {
+        what += &format!(", the control group may use {}", human(limit));
+    }
+    let least = group.unwrap_or(u64::MAX).min(limits.available.unwrap_or(total));
+    if least < LITTLE_MEMORY {
+        return Finding::problem(
+            "memory",
+            what,
+            "shared slots count as memory of the group; raise its limit or start fewer ranks",
+        );
+    }
+    Finding::ok("memory", what)
+}
+
+fn words(limit: Limit, print: impl Fn(u64) -> String) -> String {
+    let word = |value: Option<u64>| value.map_or("unlimited".to_string(), &print);
+    if limit.soft == limit.hard {
+        word(limit.soft)
+    } else {
+        format!("{}, up to {}", word(limit.soft), word(limit.hard))
+    }
+}
+
+fn memlock(found: &Found) -> Finding {
+    match found.limits.memlock {
+        None => Finding::note("memlock", "the limit is not shown", "see 'not seen' below"),
+        Some(limit) if limit.soft.is_none_or(|soft| soft >= ENOUGH_LOCKED) => {
+            Finding::ok("memlock", words(limit, human))
+        }
+        Some(limit) => {
+            let advice = "enough on one host; RDMA will need more: ulimit -l unlimited, LimitMEMLOCK=infinity, docker --ulimit memlock=-1";
+            Finding::note("memlock", words(limit, human), advice)
+        }
+    }
+}
+
+fn nofile(found: &Found) -> Finding {
+    let advice = "each peer takes a few descriptors; with many ranks: ulimit -n 65536, LimitNOFILE=65536";
+    match found.limits.nofile {
+        None => Finding::note("open files", "the limit is not shown", "see 'not seen' below"),
+        Some(limit) if limit.soft.is_none_or(|soft| soft >= ENOUGH_FILES) => {
+            Finding::ok("open files", words(limit, |n| n.to_string()))
+        }
+        Some(limit) if limit.soft.is_some_and(|soft| soft < 64) => {
+            Finding::problem("open files", words(limit, |n| n.to_string()), advice)
+        }
+        Some(limit) => Finding::note("open files", words(limit, |n| n.to_string()), advice),
+    }
+}
+
+fn shm(found: &Found) -> Finding {
+    match found.limits.shm {
+        None => {
+            Finding::note("/dev/shm", "not there", "ringtree does not need it (it uses memfd); other libraries may")
+        }
+        Some(shm) => {
+            let what = format!("{} free of {}", human(shm.free), human(shm.total));
+            if shm.free > SMALL_SHM {
+                return Finding::ok("/dev/shm", what);
+            }
+            Finding::note(
+                "/dev/shm",
+                what,
+                "ringtree uses memfd, which it does not limit; other libraries want docker --shm-size=1g",
+            )
+        }
+    }
+}
+
+fn huge_pages(found: &Found) -> Vec<Finding> {
+    let huge = &found.limits.huge;
+    let pools: Vec<String> = huge
+        .pools
+        .iter()
+        .filter(|pool| pool.total > 0)
+        .map(|pool| format!("{} of {} pages of {} free", pool.free, pool.total, human(pool.page)))
+        .collect();
+    let reserved = if pools.is_empty() { "none reserved".to_string() } else { pools.join(", ") };
+    let setting = |value: &Option<String>| value.clone().unwrap_or_else(|| "not shown".to_string());
+    let transparent = format!("private memory: {}, shared memory: {}", setting(&huge.private), setting(&huge.shared));
+    let missing = |value: &Option<String>| value.as_deref().is_none_or(|value| value == "never" || value == "deny");
+    let advice = "large messages go faster with huge pages; as root: echo advise > /sys/kernel/mm/transparent_hugepage/shmem_enabled";
+    vec![
+        Finding::ok("huge pages", reserved),
+        if missing(&huge.shared) {
+            Finding::note("transparent huge pages", transparent, advice)
+        } else {
+            Finding::ok("transparent huge pages", transparent)
+        },
+    ]
+}
+
+/// The variables of launchers that are set, without what is secret in them.
+pub(super) fn environment(variable: impl Fn(&str) -> Option<String>) -> Vec<Finding> {
+    const LAUNCHERS: [(&str, &[&str]); 5] = [
+        ("ringtree run", &["RINGTREE_RANK", "RINGTREE_SIZE", "RINGTREE_LOCAL_RANK"]),
+        ("torchrun", &["RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"]),
+        ("Slurm", &["SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID", "SLURM_JOB_ID"]),
+        ("Open MPI", &["OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "PMIX_RANK"]),
+        ("PMI", &["PMI_RANK", "PMI_SIZE", "PMI_FD", "PMI_PORT"]),
+    ];
+    const SETTINGS: [&str; 2] = ["RINGTREE_TIMEOUT", "RINGTREE_INIT_TIMEOUT"];
+    let shown = |name: &&str| variable(name).map(|value| format!("{name}={}", tame(&value)));
+    let mut findings = Vec::new();
+    for (launcher, names) in LAUNCHERS {
+        let seen: Vec<String> = names.iter().filter_map(shown).collect();
+        if !seen.is_empty() {
+            findings.push(Finding::ok("launcher", format!("{launcher}: {}", seen.join(" "))));
+        }
+    }
+    if findings.is_empty() {
+        findings.push(Finding::ok("launcher", "none: `ringtree run` starts ranks on this host"));
+    }
+    let settings: Vec<String> = SETTINGS.iter().filter_map(shown).collect();
+    if !settings.is_empty() {
+        findings.push(Finding::ok("settings", settings.join(" ")));
+    }
+    if variable("RINGTREE_SECRET").is_some() {
+        findings.push(Finding::ok("secret", "RINGTREE_SECRET is set"));
+    }
+    findings
+}
+
+/// What somebody else put into a variable, fit to be printed.
+fn tame(value: &str) -> String {
+    value.chars().take(64).flat_map(char::escape_default).collect()
+}
+
+/// How ranks can reach each other.
+pub(super) fn transports() -> Vec<Finding> {
+    let later = |name| Finding::ok(name, "not in this version");
+    vec![
+        Finding::ok("transport local", "yes: threads of one process"),
+        Finding::ok("transport shm", "yes: processes of one host"),
+        later("transport tcp"),
+        later("transport verbs"),
+        later("transport cuda"),
+    ]
+}
+
+/// What could not be seen.
+pub(super) fn unseen(found: &Found) -> Vec<Finding> {
+    let findings = found.unseen.iter().map(|unseen| {
+        let what = format!("{}: {}", tame(&unseen.what), tame(&unseen.why));
+        Finding::note("not seen", what, "")
+    });
+    findings.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::finding::Level;
+    use super::*;
+    use ringtree::topo::detect::Quota;
+    use ringtree::topo::graph::{CpuSet, Host};
+
+    fn machine() -> Found {
+        let text = "ringtree-host 1\nname n1\npackage 0 cpus 0-3\nnode 0 memory 1024 distances 10 cpus 0-3\n\
+            cache 0 level 3 bytes 33554432 cpus 0-1\ncache 1 level 3 bytes 33554432 cpus 2-3\n\
+            core 0 package 0 node 0 cache 0 cpus 0-1\ncore 1 package 0 node 0 cache 1 cpus 2-3\n";
+        let mut found = Found { host: Host::parse(text).unwrap(), ..Found::default() };
+        found.limits.affinity = CpuSet::parse("0-3");
+        found.limits.memory = Some(8 << 30);
+        found
+    }
+
+    fn level(findings: &[Finding], name: &str) -> Level {
+        findings.iter().find(|finding| finding.name == name).unwrap_or_else(|| panic!("no line for {name}")).level
+    }
+
+    #[test]
+    fn a_mask_and_a_quota_below_the_machine_are_noted() {
+        let mut found = machine();
+        assert_eq!(level(&findings(&found), "cores"), Level::Ok);
+        found.limits.affinity = CpuSet::parse("0");
+        found.limits.quota = Some(Quota { milli_cpus: 500 });
+        let findings = findings(&found);
+        assert_eq!((level(&findings, "cores"), level(&findings, "quota")), (Level::Note, Level::Note));
+        let quota = findings.iter().find(|finding| finding.name == "quota").unwrap();
+        assert!(quota.what.contains("0.5 cores") && quota.advice.contains("--cpus"), "{quota:?}");
+    }
+
+    #[test]
+    fn memory_that_will_not_do_is_a_problem() {
+        let mut found = machine();
+        assert_eq!(level(&findings(&found), "memory"), Level::Ok);
+        found.limits.group_memory = Some(100 << 20);
+        assert_eq!(level(&findings(&found), "memory"), Level::Problem);
+    }
+
+    #[test]
+    fn limits_that_are_low_come_with_what_to_do() {
+        let mut found = machine();
+        found.limits.memlock = Some(Limit { soft: Some(65536), hard: Some(65536) });
+        found.limits.nofile = Some(Limit { soft: Some(32), hard: None });
+        let findings = findings(&found);
+        assert_eq!((level(&findings, "memlock"), level(&findings, "open files")), (Level::Note, Level::Problem));
+        assert!(findings.iter().all(|finding| finding.level == Level::Ok || !finding.advice.is_empty()));
+    }
+
+    #[test]
+    fn launcher_variables_are_shown_and_secrets_are_not() {
+        let set = |name: &str| match name {
+            "RANK" => Some("3".to_string()),
+            "MASTER_ADDR" => Some("a\x1b[31m".to_string()),
+            "RINGTREE_SECRET" => Some("hush".to_string()),
+            _ => None,
+        };
+        let text: String = environment(set).into_iter().map(|finding| finding.what + "\n").collect();
+        assert!(text.contains("torchrun: RANK=3"));
+        assert!(!text.contains("hush") && !text.contains('\x1b'), "{text}");
+        assert!(environment(|_| None)[0].what.contains("ringtree run"));
+    }
+}

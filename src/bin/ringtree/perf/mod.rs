@@ -1,0 +1,112 @@
+//! `ringtree perf`.
+//!
+//! ```text
+//!   options ──> cases ──> measure ──> rows ──> table, JSON, plot
+//!                         (or --from FILE)
+//! ```
+//!
+//! | file | idea |
+//! |---|---|
+//! | `options` | the command line, and the cases that it asks for |
+//! | `sizes` | which sizes, how many elements, what busbw means |
+//! | `row` | a case, its timing, and the JSON line |
+//! | `table` | the table of nccl-tests |
+//! | `plot` | bandwidth against size |
+//! | `measure` | where rows come from |
+
+mod measure;
+mod options;
+mod plot;
+mod row;
+mod sizes;
+mod table;
+
+pub(crate) use options::Options;
+
+use crate::terminal::{Paint, Progress, bar, print};
+use crate::{Failure, Outcome};
+use row::Row;
+use std::path::Path;
+
+pub(crate) fn main(options: &Options) -> Outcome {
+    let cases = options.cases(options.ranks())?;
+    if options.dry_run {
+        print(&table::header(&options.describe(options.ranks())));
+        for case in &cases {
+            let unmeasured = measure::nothing(case);
+            print(&table::line(Some(&unmeasured), None));
+        }
+        return Ok(());
+    }
+    let mut source = match &options.from {
+        Some(path) => measure::from_file(path, options.kind)?,
+        None => measure::start(options, &cases)?,
+    };
+    let mut report = Report::begin(options, source.expected());
+    while let Some(pair) = source.next_pair()? {
+        report.add(pair);
+    }
+    report.end(options)
+}
+
+/// Prints rows as they come.
+struct Report {
+    json: bool,
+    progress: Progress,
+    expected: usize,
+    pairs: usize,
+    rows: Vec<Row>,
+}
+
+impl Report {
+    fn begin(options: &Options, expected: usize) -> Report {
+        if !options.json {
+            let settings = match &options.from {
+                Some(path) => vec![format!("{}, read from {}", options.kind, path.display())],
+                None => options.describe(options.ranks()),
+            };
+            print(&table::header(&settings));
+        }
+        Report { json: options.json, progress: Progress::new(), expected, pairs: 0, rows: Vec::new() }
+    }
+
+    fn add(&mut self, pair: measure::Pair) {
+        self.progress.clear();
+        self.pairs += 1;
+        let rows = [&pair.out_of_place, &pair.in_place].into_iter().flatten();
+        if self.json {
+            rows.clone().for_each(|row| print(&(row.to_json() + "\n")));
+        } else {
+            print(&table::line(pair.out_of_place.as_ref(), pair.in_place.as_ref()));
+        }
+        self.rows.extend(rows.cloned());
+        if self.pairs < self.expected {
+            let (done, of) = (self.pairs, self.expected);
+            self.progress.show(&format!("{} {done} of {of} sizes", bar(done, of)));
+        }
+    }
+
+    fn end(mut self, options: &Options) -> Outcome {
+        self.progress.clear();
+        if !self.json {
+            print(&table::footer(&self.rows));
+        }
+        if let Some(path) = &options.plot {
+            write_plot(path, &self.rows)?;
+        }
+        let wrong = self.rows.iter().filter(|row| row.timing.wrong.is_some_and(|wrong| wrong > 0)).count();
+        match wrong {
+            0 => Ok(()),
+            _ => Err(Failure::Failed(format!("{wrong} of {} measurements had wrong results", self.rows.len()))),
+        }
+    }
+}
+
+fn write_plot(path: &Path, rows: &[Row]) -> Outcome {
+    let picture = plot::draw(rows)
+        .ok_or_else(|| Failure::Failed("there is nothing to plot: no row took any time".to_string()))?;
+    std::fs::write(path, picture)
+        .map_err(|error| Failure::Failed(format!("{} can't be written: {error}", path.display())))?;
+    eprintln!("{}", Paint::stderr().dim(&format!("plot written to {}", path.display())));
+    Ok(())
+}

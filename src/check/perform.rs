@@ -1,0 +1,391 @@
+//! What one step does.
+//!
+//! ```text
+//!   wait for messages ─> wait for a slot ─> read operands, combine, finish ─> write ─> publish ─> give back
+//! ```
+
+use super::engine::{Attempt, Engine};
+use super::links::LinkId;
+use super::memory::{Access, Cell};
+use super::program::Program;
+use super::shape;
+use super::value::{Kind, Value};
+use super::verdict::Wrong;
+use crate::plan::{Flags, Put, Space, Step, Take, World};
+use alloc::vec::Vec;
+
+/// What a step combines, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Operand {
+    /// Its `src`.
+    Own,
+    /// What it takes from that rank.
+    From(u32),
+}
+
+/// The ranks whose messages a step takes.
+fn sources(step: &Step, world: &World, rank: u32) -> impl Iterator<Item = u32> {
+    let (one, many) = match step.take {
+        Take::Pair | Take::Board => (Some(step.from), None),
+        Take::FoldPairs | Take::FoldBoards => (None, Some(world.members(step.group(), rank))),
+        Take::Nothing | Take::Window | Take::FoldWindows => (None, None),
+    };
+    one.into_iter().chain(many.into_iter().flat_map(|members| members.iter()).filter(move |from| *from != rank))
+}
+
+fn operands(step: &Step, world: &World, rank: u32) -> impl Iterator<Item = Operand> {
+    let own = (step.src() != Space::Nothing).then_some(Operand::Own);
+    let message = Operand::From(step.from);
+    let (pair, many) = match step.take {
+        Take::Nothing => ([own, None], None),
+        Take::Pair | Take::Board | Take::Window if step.flags.has(Flags::MESSAGE_FIRST) => ([Some(message), own], None),
+        Take::Pair | Take::Board | Take::Window => ([own, Some(message)], None),
+        _ => ([None, None], Some(world.members(step.group(), rank))),
+    };
+    let fold = many.into_iter().flat_map(|members| members.iter());
+    let fold = fold.filter_map(move |member| if member == rank { own } else { Some(Operand::From(member)) });
+    pair.into_iter().flatten().chain(fold)
+}
+
+/// The ranks whose memory a step writes besides its own.
+fn written<'w>(step: &Step, world: &'w World, rank: u32) -> impl Iterator<Item = u32> + use<'w> {
+    let many = (step.put == Put::Windows).then(|| world.members(step.group(), rank));
+    many.into_iter().flat_map(|members| members.iter()).filter(move |to| *to != rank)
+}
+
+fn accumulate(values: &mut Vec<Value>, first: bool, i: usize, value: Value) -> Result<(), Wrong> {
+    if first {
+        values.push(value);
+        return Ok(());
+    }
+    let left = &mut values[i];
+    if left.kind == Kind::Final || value.kind == Kind::Final {
+        return Err(Wrong::CombinesFinal { element: i as u32 });
+    }
+    *left = left.join(value);
+    Ok(())
+}
+
+impl<P: Program> Engine<'_, P> {
+    /// Does the step if all that it waits for is there.
+    pub fn attempt(&mut self, worker: u32, step: &Step) -> Result<Attempt, Wrong> {
+        let (rank, channel) = (worker / self.channels, worker % self.channels);
+        let world = self.program.world();
+        if self.clocks.is_none() {
+            self.links.forget_when_crowded();
+        }
+        if step.flags.has(Flags::AWAIT) {
+            let ready = self.workers[worker as usize].ready_links;
+            for from in sources(step, world, rank).skip(ready as usize) {
+                let (key, place, size) = shape::taken(step, world, rank, from, channel);
+                let id = self.links.find(key, size);
+                if self.links.reader(id, place).held {
+                    return Err(Wrong::AwaitsTwice(key.name()));
+                }
+                if !self.links.has_message(id, place) {
+                    return Ok(Attempt::Blocked { key, for_slot: false });
+                }
+                self.workers[worker as usize].ready_links += 1;
+            }
+        }
+        let mut slot = None;
+        if shape::puts_message(step) {
+            let (key, size) = shape::filled(step, world, rank, channel);
+            let id = self.links.find(key, size);
+            slot = Some(id);
+            match (step.flags.has(Flags::CREDIT), self.links.is_open(id)) {
+                (true, true) => return Err(Wrong::CreditsTwice(key.name())),
+                (false, false) => return Err(Wrong::PutsNowhere(key.name())),
+                (true, false) if !self.links.has_credit(id) => return Ok(Attempt::Blocked { key, for_slot: true }),
+                _ => {}
+            }
+        }
+        self.perform(worker, step, slot)?;
+        Ok(Attempt::Done)
+    }
+
+    fn perform(&mut self, worker: u32, step: &Step, slot: Option<LinkId>) -> Result<(), Wrong> {
+        let time = self.workers[worker as usize].index as u32 + 1;
+        if let Some(clocks) = &mut self.clocks {
+            clocks.begin(worker, time);
+        }
+        self.take_in_hand(worker, step)?;
+        if let Some(id) = slot {
+            self.take_slot(worker, step, id)?;
+        }
+        self.check_memory(worker, step)?;
+        let mut values = core::mem::take(&mut self.values);
+        values.clear();
+        let done = self.combine(worker, step, &mut values).and_then(|()| self.store(worker, step, slot, &values));
+        self.values = values;
+        done?;
+        if let Some(id) = slot.filter(|_| step.flags.has(Flags::SIGNAL)) {
+            self.publish(worker, id);
+        }
+        self.give_back(worker, step)
+    }
+
+    /// Takes the next messages, or finds the ones that are held.
+    fn take_in_hand(&mut self, worker: u32, step: &Step) -> Result<(), Wrong> {
+        let (rank, channel) = (worker / self.channels, worker % self.channels);
+        let world = self.program.world();
+        for from in sources(step, world, rank) {
+            let (key, place, size) = shape::taken(step, world, rank, from, channel);
+            let id = self.links.find(key, size);
+            if step.flags.has(Flags::AWAIT) {
+                let slot = self.links.hold(id, place);
+                self.workers[worker as usize].holding += 1;
+                if let Some(clocks) = &mut self.clocks {
+                    clocks.take(worker, slot);
+                }
+            } else if !self.links.reader(id, place).held {
+                return Err(Wrong::ReadsNothing(key.name()));
+            }
+            let (message, _) = self.links.held(id, place);
+            if message.places != step.flags.has(Flags::PLACES) {
+                return Err(Wrong::PlacesMismatch(key.name()));
+            }
+            if message.places {
+                self.opened[worker as usize * self.ranks as usize + from as usize] = true;
+            }
+        }
+        self.report.most_held = self.report.most_held.max(self.workers[worker as usize].holding);
+        Ok(())
+    }
+
+    fn take_slot(&mut self, worker: u32, step: &Step, id: LinkId) -> Result<(), Wrong> {
+        let places = step.flags.has(Flags::PLACES);
+        if step.flags.has(Flags::CREDIT) {
+            let slot = self.links.open(id, places);
+            self.workers[worker as usize].filling += 1;
+            if let Some(clocks) = &mut self.clocks {
+                clocks.credit(worker, slot);
+            }
+        } else if self.links.filling(id).places != places {
+            return Err(Wrong::PlacesMismatch(self.links.key(id).name()));
+        }
+        Ok(())
+    }
+
+    /// Bounds, windows that are open, and reads that overlap writes with a shift.
+    fn check_memory(&self, worker: u32, step: &Step) -> Result<(), Wrong> {
+        if step.len == 0 {
+            return Ok(());
+        }
+        let rank = worker / self.channels;
+        let world = self.program.world();
+        let own = &self.memories[rank as usize];
+        own.check(step.src(), step.src_at, if step.src() == Space::Nothing { 0 } else { step.len })?;
+        own.check(step.dst(), step.dst_at, if step.dst() == Space::Nothing { 0 } else { step.len })?;
+        if step.src() != Space::Nothing && step.dst() != Space::Nothing {
+            self.check_overlap(rank, step, step.src(), step.dst())?;
+        }
+        if !shape::uses_windows(step) {
+            return Ok(());
+        }
+        let reads = |other: u32| match step.take {
+            Take::Window => other == step.from,
+            Take::FoldWindows => world.members(step.group(), rank).position(other).is_some(),
+            _ => false,
+        };
+        let writes = |other: u32| step.put == Put::Windows && world.members(step.group(), rank).position(other).is_some();
+        for other in (0..self.ranks).filter(|other| *other != rank && (reads(*other) || writes(*other))) {
+            if !self.opened[worker as usize * self.ranks as usize + other as usize] {
+                return Err(Wrong::WindowClosed { owner: other });
+            }
+            let memory = &self.memories[other as usize];
+            if reads(other) {
+                memory.check(Space::Input, step.src_at, step.len)?;
+            }
+            if writes(other) {
+                memory.check(Space::Output, step.dst_at, step.len)?;
+            }
+            if reads(other) && writes(other) {
+                self.check_overlap(other, step, Space::Input, Space::Output)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_overlap(&self, owner: u32, step: &Step, src: Space, dst: Space) -> Result<(), Wrong> {
+        let layout = self.memories[owner as usize].layout();
+        let distance = match (layout.cell(src, step.src_at), layout.cell(dst, step.dst_at)) {
+            (Cell::User(src), Cell::User(dst)) | (Cell::Scratch(src), Cell::Scratch(dst)) => src.abs_diff(dst),
+            _ => return Ok(()),
+        };
+        if distance > 0 && distance < step.len as usize { Err(Wrong::Overlap { owner }) } else { Ok(()) }
+    }
+
+    /// The values that the step makes.
+    fn combine(&mut self, worker: u32, step: &Step, values: &mut Vec<Value>) -> Result<(), Wrong> {
+        let rank = worker / self.channels;
+        let world = self.program.world();
+        let mut count = 0;
+        for operand in operands(step, world, rank) {
+            let first = count == 0;
+            count += 1;
+            match operand {
+                Operand::Own => self.read_memory(worker, step, rank, step.src(), first, values)?,
+                Operand::From(other) if shape::takes_messages(step) => {
+                    self.read_message(worker, step, other, first, values)?;
+                }
+                Operand::From(other) => self.read_memory(worker, step, other, Space::Input, first, values)?,
+            }
+        }
+        let finish = step.flags.has(Flags::FINISH);
+        if count < 2 && !finish {
+            return Ok(());
+        }
+        for (i, value) in values.iter_mut().enumerate() {
+            let element = i as u32;
+            if finish && value.kind == Kind::Final {
+                return Err(Wrong::FinishesTwice { element });
+            }
+            if finish && value.count != self.ranks {
+                return Err(Wrong::FinishesEarly { element, count: value.count });
+            }
+            *value = self.arithmetic.stored(*value, finish);
+        }
+        Ok(())
+    }
+
+    fn access(&self, worker: u32, space: Space, at: u64, len: u32) -> Access {
+        let clocked = space != Space::Scratch && self.clocks.as_ref().is_some_and(|clocks| clocks.watches());
+        let channel = if clocked { 0 } else { (worker % self.channels) as u8 + 1 };
+        Access { space, at, len, channel, reduces: self.arithmetic.reduces }
+    }
+
+    fn read_memory(
+        &mut self,
+        worker: u32,
+        step: &Step,
+        owner: u32,
+        space: Space,
+        first: bool,
+        values: &mut Vec<Value>,
+    ) -> Result<(), Wrong> {
+        if step.len == 0 {
+            return Ok(());
+        }
+        self.look_for_race(worker, owner, space, step.src_at, step.len, false)?;
+        let access = self.access(worker, space, step.src_at, step.len);
+        self.memories[owner as usize].read(access, |i, value| accumulate(values, first, i, value))
+    }
+
+    fn look_for_race(
+        &mut self,
+        worker: u32,
+        owner: u32,
+        space: Space,
+        at: u64,
+        len: u32,
+        write: bool,
+    ) -> Result<(), Wrong> {
+        let Some(clocks) = self.clocks.as_mut().filter(|clocks| clocks.watches() && space != Space::Scratch) else {
+            return Ok(());
+        };
+        let cell = self.memories[owner as usize].layout().cell(space, at);
+        let race =
+            if write { clocks.write(worker, owner, cell, len) } else { clocks.read(worker, owner, cell, len) };
+        match race {
+            None => Ok(()),
+            Some((i, epoch)) => {
+                Err(Wrong::Race { owner, space, element: at + i as u64, with: self.at_epoch(epoch) })
+            }
+        }
+    }
+
+    fn read_message(
+        &mut self,
+        worker: u32,
+        step: &Step,
+        from: u32,
+        first: bool,
+        values: &mut Vec<Value>,
+    ) -> Result<(), Wrong> {
+        let (rank, channel) = (worker / self.channels, worker % self.channels);
+        let (key, place, size) = shape::taken(step, self.program.world(), rank, from, channel);
+        let id = self.links.find(key, size);
+        let (message, cursor) = self.links.held(id, place);
+        let left = &message.values[cursor as usize..];
+        let Some(part) = left.get(..step.len as usize) else {
+            return Err(Wrong::ReadsPastEnd { link: key.name(), left: left.len() as u32, wanted: step.len });
+        };
+        for (i, value) in part.iter().enumerate() {
+            accumulate(values, first, i, *value)?;
+        }
+        self.links.reader(id, place).cursor = cursor + step.len;
+        Ok(())
+    }
+
+    /// Writes what the step made to all its sinks.
+    fn store(&mut self, worker: u32, step: &Step, slot: Option<LinkId>, values: &[Value]) -> Result<(), Wrong> {
+        let rank = worker / self.channels;
+        if let Some(id) = slot {
+            let link = self.links.key(id).name();
+            let limit = self.program.slot_len();
+            let message = &mut self.links.filling(id).values;
+            let would = message.len() as u64 + u64::from(step.len);
+            if would > limit {
+                return Err(Wrong::SlotOverflow { link, would, slot: limit });
+            }
+            message.extend_from_slice(values);
+            self.report.elements += u64::from(step.len);
+        }
+        if step.len == 0 {
+            return Ok(());
+        }
+        if step.dst() != Space::Nothing {
+            self.write_memory(worker, step, rank, step.dst(), values)?;
+        }
+        for other in written(step, self.program.world(), rank) {
+            self.write_memory(worker, step, other, Space::Output, values)?;
+        }
+        Ok(())
+    }
+
+    fn write_memory(&mut self, worker: u32, step: &Step, owner: u32, space: Space, values: &[Value]) -> Result<(), Wrong> {
+        self.look_for_race(worker, owner, space, step.dst_at, step.len, true)?;
+        let access = self.access(worker, space, step.dst_at, step.len);
+        self.memories[owner as usize].write(access, values)
+    }
+
+    fn publish(&mut self, worker: u32, id: LinkId) {
+        let key = self.links.key(id);
+        let slot = self.links.publish(id);
+        self.workers[worker as usize].filling -= 1;
+        self.report.messages += 1;
+        if let Some(clocks) = &mut self.clocks {
+            clocks.signal(worker, slot);
+        }
+        shape::each_reader(self.program.world(), key, |reader| {
+            self.wake(reader * self.channels + key.channel(), key, false);
+        });
+    }
+
+    fn give_back(&mut self, worker: u32, step: &Step) -> Result<(), Wrong> {
+        if !step.flags.has(Flags::RELEASE) {
+            return Ok(());
+        }
+        let (rank, channel) = (worker / self.channels, worker % self.channels);
+        let world = self.program.world();
+        for from in sources(step, world, rank) {
+            let (key, place, size) = shape::taken(step, world, rank, from, channel);
+            let id = self.links.find(key, size);
+            let (message, cursor) = self.links.held(id, place);
+            let left = message.values.len() as u32 - cursor;
+            if left > 0 {
+                return Err(Wrong::ReleasesUnread { link: key.name(), left });
+            }
+            let (slot, freed) = self.links.release(id, place);
+            self.workers[worker as usize].holding -= 1;
+            if let Some(clocks) = &mut self.clocks {
+                clocks.release(worker, slot);
+            }
+            if freed {
+                self.wake(from * self.channels + channel, key, true);
+            }
+        }
+        Ok(())
+    }
+}

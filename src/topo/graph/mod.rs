@@ -1,0 +1,213 @@
+//! One host as data.
+//!
+//! ```text
+//!   host
+//!    ├─ package 0 ──────────────┬─ package 1 …          a socket
+//!    │   ├─ node 0 ─────┐       │                        memory that is near
+//!    │   │   ├─ cache 0 │       │                        cores that share their last-level cache
+//!    │   │   │   ├─ core 0: cpus 0, 4                    hardware threads of one core
+//!    │   │   │   └─ core 1: cpus 1, 5
+//!    │   │   └─ cache 1 …
+//! ```
+//!
+//! The levels are lists that point at each other by index, not a tree: on some machines a node spans packages, on others a cache
+//! spans nodes. GPUs and NICs will be further lists.
+#![forbid(unsafe_code)]
+
+mod cpuset;
+mod text;
+
+pub use cpuset::{CpuSet, MAX_CPUS};
+pub use text::ParseError;
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+/// A socket.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Package {
+    /// The number that the system gives it.
+    pub id: u32,
+    /// Its hardware threads.
+    pub cpus: CpuSet,
+}
+
+/// A NUMA node: processors and the memory that is near them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Node {
+    /// The number that the system gives it.
+    pub id: u32,
+    /// Its hardware threads; empty for a node of memory alone.
+    pub cpus: CpuSet,
+    /// Its memory in bytes, 0 when unknown.
+    pub memory: u64,
+    /// The firmware's distances to the nodes, in their order here; 10 is local. Empty when unknown.
+    pub distances: Vec<u32>,
+}
+
+/// A last-level cache and who shares it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cache {
+    /// 1, 2, 3 …; 0 when unknown.
+    pub level: u8,
+    /// Its size in bytes, 0 when unknown.
+    pub bytes: u64,
+    /// The hardware threads that share it.
+    pub cpus: CpuSet,
+}
+
+/// A core with its hardware threads.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Core {
+    /// Its hardware threads.
+    pub cpus: CpuSet,
+    /// Index into [`Host::packages`].
+    pub package: u32,
+    /// Index into [`Host::nodes`].
+    pub node: u32,
+    /// Index into [`Host::caches`].
+    pub cache: u32,
+}
+
+/// One host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Host {
+    /// Its name, without spaces; empty when unknown.
+    pub name: String,
+    /// Its sockets.
+    pub packages: Vec<Package>,
+    /// Its NUMA nodes.
+    pub nodes: Vec<Node>,
+    /// Its last-level caches.
+    pub caches: Vec<Cache>,
+    /// Its cores.
+    pub cores: Vec<Core>,
+}
+
+/// How far apart two hardware threads are, from near to far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Distance {
+    /// The same hardware thread.
+    SameCpu,
+    /// Hardware threads of one core.
+    SameCore,
+    /// Cores that share their last-level cache.
+    SharedCache,
+    /// Cores of one NUMA node.
+    SameNode,
+    /// Cores of one socket.
+    SamePackage,
+    /// Another socket.
+    OtherPackage,
+}
+
+impl Host {
+    /// The core that a hardware thread belongs to.
+    pub fn core_of(&self, cpu: u32) -> Option<&Core> {
+        self.cores.iter().find(|core| core.cpus.contains(cpu))
+    }
+
+    /// Every hardware thread.
+    pub fn cpus(&self) -> CpuSet {
+        self.cores.iter().flat_map(|core| core.cpus.iter()).collect()
+    }
+
+    /// How far apart two hardware threads are; nothing when one of them is not of this host.
+    pub fn distance(&self, a: u32, b: u32) -> Option<Distance> {
+        let (one, other) = (self.core_of(a)?, self.core_of(b)?);
+        Some(if a == b {
+            Distance::SameCpu
+        } else if one.cpus == other.cpus {
+            Distance::SameCore
+        } else if one.cache == other.cache {
+            Distance::SharedCache
+        } else if one.node == other.node {
+            Distance::SameNode
+        } else if one.package == other.package {
+            Distance::SamePackage
+        } else {
+            Distance::OtherPackage
+        })
+    }
+
+    /// How many of the given hardware threads lie in each cache domain, for the domains that have any: what
+    /// [`crate::plan`] takes as the sizes of its inner groups when ranks are placed in this order.
+    pub fn domain_sizes(&self, among: &CpuSet) -> Vec<u32> {
+        let sizes = self.caches.iter().map(|cache| cache.cpus.iter().filter(|&cpu| among.contains(cpu)).count() as u32);
+        sizes.filter(|&size| size > 0).collect()
+    }
+
+    /// Whether every index points at something and every hardware thread belongs to one core; if not, what is wrong.
+    pub fn validate(&self) -> Result<(), String> {
+        use alloc::format;
+        let mut seen = CpuSet::default();
+        for (index, core) in self.cores.iter().enumerate() {
+            let within = |what: &str, at: u32, len: usize| {
+                if (at as usize) < len { Ok(()) } else { Err(format!("core {index} names {what} {at} of {len}")) }
+            };
+            within("package", core.package, self.packages.len())?;
+            within("node", core.node, self.nodes.len())?;
+            within("cache", core.cache, self.caches.len())?;
+            if core.cpus.is_empty() {
+                return Err(format!("core {index} has no cpu"));
+            }
+            if let Some(twice) = core.cpus.iter().find(|&cpu| seen.contains(cpu)) {
+                return Err(format!("cpu {twice} belongs to two cores"));
+            }
+            seen = seen.union(&core.cpus);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two sockets of two cache domains of two cores with two hardware threads: cpu c and c + 8 are siblings.
+    pub(super) fn two_sockets() -> Host {
+        let set = |list: &str| CpuSet::parse(list).unwrap();
+        let core = |c: u32| Core { cpus: [c, c + 8].into_iter().collect(), package: c / 4, node: c / 4, cache: c / 2 };
+        let cache = |list| Cache { level: 3, bytes: 32 << 20, cpus: set(list) };
+        Host {
+            name: "pair".into(),
+            packages: vec![Package { id: 0, cpus: set("0-3,8-11") }, Package { id: 1, cpus: set("4-7,12-15") }],
+            nodes: vec![
+                Node { id: 0, cpus: set("0-3,8-11"), memory: 64 << 30, distances: vec![10, 21] },
+                Node { id: 1, cpus: set("4-7,12-15"), memory: 64 << 30, distances: vec![21, 10] },
+            ],
+            caches: vec![cache("0-1,8-9"), cache("2-3,10-11"), cache("4-5,12-13"), cache("6-7,14-15")],
+            cores: (0..8).map(core).collect(),
+        }
+    }
+
+    #[test]
+    fn distances_grow_from_sibling_to_the_other_socket() {
+        let host = two_sockets();
+        let to = |cpu| host.distance(0, cpu);
+        assert_eq!(to(0), Some(Distance::SameCpu));
+        assert_eq!(to(8), Some(Distance::SameCore));
+        assert_eq!(to(9), Some(Distance::SharedCache));
+        assert_eq!(to(2), Some(Distance::SameNode));
+        assert_eq!(to(15), Some(Distance::OtherPackage));
+        assert_eq!(to(16), None);
+    }
+
+    #[test]
+    fn domain_sizes_count_only_the_cpus_that_may_be_used() {
+        let host = two_sockets();
+        assert_eq!(host.domain_sizes(&host.cpus()), [4, 4, 4, 4]);
+        assert_eq!(host.domain_sizes(&CpuSet::parse("0,1,2,7").unwrap()), [2, 1, 1]);
+    }
+
+    #[test]
+    fn a_host_with_loose_ends_is_named_as_such() {
+        let mut host = two_sockets();
+        assert_eq!(host.validate(), Ok(()));
+        host.cores[3].cache = 4;
+        assert_eq!(host.validate().unwrap_err(), "core 3 names cache 4 of 4");
+        host.cores[3].cache = 1;
+        host.cores[3].cpus = CpuSet::parse("2").unwrap();
+        assert_eq!(host.validate().unwrap_err(), "cpu 2 belongs to two cores");
+    }
+}

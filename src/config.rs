@@ -161,7 +161,8 @@ mod tests {
 
     #[test]
     fn the_environment_sets_what_it_names_and_nothing_else() {
-        let config = with(&[("RINGTREE_TIMEOUT", "0.5"), ("RINGTREE_CHUNK", "32K"), ("RINGTREE_REPRODUCIBLE", "1")]).unwrap();
+        let config =
+            with(&[("RINGTREE_TIMEOUT", "0.5"), ("RINGTREE_CHUNK", "32K"), ("RINGTREE_REPRODUCIBLE", "1")]).unwrap();
         assert_eq!(config.timeout, Duration::from_millis(500));
         assert_eq!(config.chunk_bytes, Some(32 << 10));
         assert!(config.reproducible);

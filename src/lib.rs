@@ -18,7 +18,7 @@ pub mod transport;
 pub mod types;
 
 pub use comm::{Communicator, Group, Registered, Scope, ScopedWork, StableBuffer, Work};
-pub use config::{Config, Transport};
+pub use config::{Config, Transport, algorithm, parse_bytes};
 pub use error::{Error, Place, Result};
 pub use exec::Element;
 pub use types::{Collective, DataType, ReduceOp, Reduction, Scalar};

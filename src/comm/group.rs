@@ -1,10 +1,10 @@
 //! Groups: operations that are collected first and then go on side by side, so that none waits for another that comes later in the program.
 //! Sends and receives of one group cannot deadlock; collectives on the same communicator keep their order.
 
-use super::collectives::each_call;
-use super::requests::Requests;
 use super::Communicator;
+use super::collectives::each_call;
 use super::engine::Engine;
+use super::requests::Requests;
 use crate::error::Result;
 use crate::exec::{Element, Pace, Patience, Poll, Request};
 use crate::types::ReduceOp;

@@ -122,7 +122,10 @@ impl Communicator {
 
     fn check_peer(&self, peer: usize) -> Result<u32> {
         if peer == self.rank() {
-            return Err(Error::misuse(format!("rank {peer} wants to send to, or receive from, itself"), "Copy the data, or use send_recv"));
+            return Err(Error::misuse(
+                format!("rank {peer} wants to send to, or receive from, itself"),
+                "Copy the data, or use send_recv",
+            ));
         }
         self.check_rank(peer, "peer")
     }

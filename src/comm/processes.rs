@@ -44,6 +44,33 @@ impl Communicator {
     }
 }
 
+impl Communicator {
+    /// The communicator of all ranks of the job that this process was started in.
+    pub fn from_env() -> Result<Communicator> {
+        let found = Communicator::try_from_env(&Config::from_env()?)?;
+        found.ok_or_else(|| {
+            Error::start(
+                "no launcher has told this process its rank",
+                "Start it with `ringtree run -g N -- program`, torchrun, srun or mpirun, or use Communicator::new",
+            )
+        })
+    }
+
+    /// The same with these settings; None: no launcher has started this process.
+    pub fn try_from_env(config: &Config) -> Result<Option<Communicator>> {
+        let read = |name: &str| std::env::var(name).ok();
+        let (Some(rank), Some(size), Some(id)) = (read("RINGTREE_RANK"), read("RINGTREE_SIZE"), read("RINGTREE_ID"))
+        else {
+            return Ok(None);
+        };
+        let number = |text: &str| {
+            text.parse()
+                .map_err(|_| Error::start(format!("'{text}' is no number"), "Check RINGTREE_RANK and RINGTREE_SIZE"))
+        };
+        Communicator::with_config(&UniqueId::from_hex(&id)?, number(&rank)?, number(&size)?, config).map(Some)
+    }
+}
+
 /// From the meeting to the communicator; whatever fails here is told to all.
 pub(super) fn meet(mut meeting: Rendezvous, config: &Config) -> Result<Communicator> {
     match share(&mut meeting, config) {
@@ -117,9 +144,15 @@ impl Card {
 fn read_cards(cards: &[Vec<u8>]) -> Result<Vec<Card>> {
     let mut read = Vec::with_capacity(cards.len());
     for (rank, bytes) in cards.iter().enumerate() {
-        let card: Card = bytemuck::try_pod_read_unaligned(bytes).ok().filter(|card: &Card| card.format == FORMAT).ok_or_else(|| {
-            Error::start(format!("rank {rank} runs another version of the library"), "Use the same version on all ranks")
-        })?;
+        let card: Card = bytemuck::try_pod_read_unaligned(bytes)
+            .ok()
+            .filter(|card: &Card| card.format == FORMAT)
+            .ok_or_else(|| {
+                Error::start(
+                    format!("rank {rank} runs another version of the library"),
+                    "Use the same version on all ranks",
+                )
+            })?;
         read.push(card);
         let first = read[0];
         for (name, theirs, ours) in [
@@ -140,7 +173,8 @@ fn read_cards(cards: &[Vec<u8>]) -> Result<Vec<Card>> {
 
 /// How many processors all ranks together may use.
 fn processors(cards: &[Card]) -> u32 {
-    let union = (0..16).map(|word| cards.iter().fold(0, |all, card| all | card.processors[word]).count_ones()).sum::<u32>();
+    let union =
+        (0..16).map(|word| cards.iter().fold(0, |all, card| all | card.processors[word]).count_ones()).sum::<u32>();
     let quota = cards.iter().map(|card| card.quota).min().unwrap_or(u32::MAX);
     union.min(quota).max(1)
 }

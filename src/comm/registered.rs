@@ -69,7 +69,10 @@ impl Communicator {
         self.all_reduce(&mut lacking, crate::ReduceOp::Max)?;
         let mut memory = memory?;
         if lacking[0] != 0 {
-            return Err(Error::misuse("another rank could not allocate registered memory", "Look at that rank's error, or ask for less"));
+            return Err(Error::misuse(
+                "another rank could not allocate registered memory",
+                "Look at that rank's error, or ask for less",
+            ));
         }
         self.shared.lock().retune(&mut |tuning| tuning.windows = true);
         let at = match &mut memory {

@@ -110,14 +110,26 @@ impl Requests<'_> {
         self.run(call, ReduceOp::Sum, input.as_ptr(), output.as_mut_ptr())
     }
 
-    pub fn reduce_scatter_v<T: Element>(&self, input: &[T], output: &mut [T], counts: &[usize], op: ReduceOp) -> Result<Request> {
+    pub fn reduce_scatter_v<T: Element>(
+        &self,
+        input: &[T],
+        output: &mut [T],
+        counts: &[usize],
+        op: ReduceOp,
+    ) -> Result<Request> {
         let call = self.unequal::<T>(Collective::ReduceScatter, op, 0, counts)?;
         same("input", input.len(), counts.iter().sum())?;
         same("output", output.len(), counts[self.0.rank()])?;
         self.run(call, op, input.as_ptr(), output.as_mut_ptr())
     }
 
-    pub fn gather_v<T: Element>(&self, input: &[T], output: &mut [T], counts: &[usize], root: usize) -> Result<Request> {
+    pub fn gather_v<T: Element>(
+        &self,
+        input: &[T],
+        output: &mut [T],
+        counts: &[usize],
+        root: usize,
+    ) -> Result<Request> {
         let call = self.unequal::<T>(Collective::Gather, ReduceOp::Sum, root, counts)?;
         same("input", input.len(), counts[self.0.rank()])?;
         if self.0.rank() == root {
@@ -126,7 +138,13 @@ impl Requests<'_> {
         self.run(call, ReduceOp::Sum, input.as_ptr(), output.as_mut_ptr())
     }
 
-    pub fn scatter_v<T: Element>(&self, input: &[T], output: &mut [T], counts: &[usize], root: usize) -> Result<Request> {
+    pub fn scatter_v<T: Element>(
+        &self,
+        input: &[T],
+        output: &mut [T],
+        counts: &[usize],
+        root: usize,
+    ) -> Result<Request> {
         let call = self.unequal::<T>(Collective::Scatter, ReduceOp::Sum, root, counts)?;
         same("output", output.len(), counts[self.0.rank()])?;
         if self.0.rank() == root {

@@ -8,8 +8,8 @@ use crate::error::{Error, Result};
 use crate::exec::{Session, Settings};
 use crate::plan::{Tuning, World};
 use crate::transport::local::{LocalDoor, LocalLinks};
-use crate::transport::{Abort, Links, Watch};
 use crate::transport::shm::{Budget, HeapAllocator, Holder, Life, POINT_TO_POINT, Segment, ShmLinks};
+use crate::transport::{Abort, Links, Watch};
 use std::sync::{Arc, Mutex, Once, PoisonError, Weak};
 
 /// The way to a communicator's peers beside its links: usable while another thread is inside an operation.
@@ -37,7 +37,8 @@ struct ShmDoor {
 
 impl Door for ShmDoor {
     fn abort(&self, reason: &str) {
-        let abort = Abort { by: self.rank, kind: Abort::CALLED, culprit: self.rank, other: self.rank, text: reason.into() };
+        let abort =
+            Abort { by: self.rank, kind: Abort::CALLED, culprit: self.rank, other: self.rank, text: reason.into() };
         self.segment.abort(&abort);
     }
 
@@ -64,9 +65,10 @@ impl Communicator {
 
     /// The same with these settings.
     pub fn local_with(size: usize, config: &Config) -> Result<Vec<Communicator>> {
-        let ranks = u32::try_from(size).ok().filter(|ranks| (1..=4096).contains(ranks)).ok_or_else(|| {
-            Error::misuse(format!("a communicator of {size} threads"), "Ask for 1 to 4096")
-        })?;
+        let ranks = u32::try_from(size)
+            .ok()
+            .filter(|ranks| (1..=4096).contains(ranks))
+            .ok_or_else(|| Error::misuse(format!("a communicator of {size} threads"), "Ask for 1 to 4096"))?;
         if config.transport == Transport::Local {
             return Ok(LocalLinks::world(ranks).into_iter().map(|links| over_reference(links, config)).collect());
         }

@@ -28,8 +28,9 @@ impl Communicator {
     pub fn split(&self, color: Option<u32>, key: i32) -> Result<Option<Communicator>> {
         let mut wishes = vec![0i64; 3 * self.size()];
         self.all_gather(&[i64::from(color.is_some()), i64::from(color.unwrap_or(0)), i64::from(key)], &mut wishes)?;
-        let mut members: Vec<usize> =
-            (0..self.size()).filter(|rank| Some(wishes[3 * rank + 1]) == color.map(i64::from) && wishes[3 * rank] == 1).collect();
+        let mut members: Vec<usize> = (0..self.size())
+            .filter(|rank| Some(wishes[3 * rank + 1]) == color.map(i64::from) && wishes[3 * rank] == 1)
+            .collect();
         members.sort_by_key(|rank| (wishes[3 * rank + 2], *rank));
         let number = self.shared.children.fetch_add(1, Ordering::Relaxed) + 1;
         let leads = members.first() == Some(&self.rank());
@@ -39,7 +40,8 @@ impl Communicator {
             config.name = format!("{}.{color}", config.name);
         }
 
-        let invitation = if leads { self.shared.kind.invite(members.len() as u32, &config) } else { Ok([0; INVITATION]) };
+        let invitation =
+            if leads { self.shared.kind.invite(members.len() as u32, &config) } else { Ok([0; INVITATION]) };
         let mut invitations = vec![0u8; INVITATION * self.size()];
         self.all_gather(invitation.as_ref().unwrap_or(&[0; INVITATION]), &mut invitations)?;
         invitation?;
@@ -97,9 +99,14 @@ impl Kind {
     }
 
     fn accept(self, invitation: &[u8], rank: usize, size: usize, config: &Config) -> Result<Communicator> {
-        let refused = || Error::start("the first rank of the new communicator could not invite the others", "Look at that rank's error");
+        let refused = || {
+            Error::start(
+                "the first rank of the new communicator could not invite the others",
+                "Look at that rank's error",
+            )
+        };
         if self == Kind::Processes {
-            let invitation = invitation.try_into().map_err(|_| refused())?;
+            let invitation: &[u8; INVITATION] = invitation.try_into().map_err(|_| refused())?;
             if *invitation == [0; INVITATION] {
                 return Err(refused());
             }

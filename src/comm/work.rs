@@ -90,7 +90,12 @@ impl Worker {
         }
     }
 
-    fn begin(&self, shared: &Arc<Shared>, requests: Vec<Request>, buffer: Option<Arc<dyn Send + Sync>>) -> Result<Arc<Completion>> {
+    fn begin(
+        &self,
+        shared: &Arc<Shared>,
+        requests: Vec<Request>,
+        buffer: Option<Arc<dyn Send + Sync>>,
+    ) -> Result<Arc<Completion>> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let tasks = match self.tasks.get() {
             Some(tasks) => tasks,
@@ -105,7 +110,10 @@ impl Worker {
         let sent = tasks.lock().unwrap_or_else(PoisonError::into_inner).send(task);
         if sent.is_err() {
             self.open.fetch_sub(1, Ordering::AcqRel);
-            return Err(Error::misuse("the communicator's worker thread has ended", "Look for an earlier panic in this process"));
+            return Err(Error::misuse(
+                "the communicator's worker thread has ended",
+                "Look for an earlier panic in this process",
+            ));
         }
         *last = Some(completion.clone());
         Ok(completion)
@@ -127,7 +135,11 @@ fn start(shared: Weak<Shared>) -> Result<mpsc::Sender<Task>> {
     };
     std::thread::Builder::new().name("ringtree-worker".into()).spawn(run).map_err(|error| {
         let errno = error.raw_os_error().unwrap_or(libc::EAGAIN);
-        Error::from_errno("cannot start a worker thread", errno, "Raise the limit of threads (ulimit -u, cgroup pids.max)")
+        Error::from_errno(
+            "cannot start a worker thread",
+            errno,
+            "Raise the limit of threads (ulimit -u, cgroup pids.max)",
+        )
     })?;
     Ok(sender)
 }
@@ -204,7 +216,11 @@ impl<B> Work<B> {
 }
 
 impl Communicator {
-    fn begin<B: StableBuffer>(&self, mut buffer: B, request: impl FnOnce(&mut [B::Item]) -> Result<Request>) -> Result<Work<B>> {
+    fn begin<B: StableBuffer>(
+        &self,
+        mut buffer: B,
+        request: impl FnOnce(&mut [B::Item]) -> Result<Request>,
+    ) -> Result<Work<B>> {
         let request = request(buffer.elements())?;
         let buffer = Arc::new(Mutex::new(Some(buffer)));
         let completion = self.shared.worker.begin(&self.shared, vec![request], Some(buffer.clone()))?;

@@ -72,7 +72,9 @@ impl<L: Watch> Session<L> {
     pub(super) fn fault(&mut self, fault: Fault) -> Error {
         let (rank, tag, len, expected) = match fault {
             Fault::Stranger { rank, tag, len, expected } => (rank, tag, len, expected),
-            Fault::Links(Error::Corrupt { rank, what, .. }) => return self.spread(Abort::BROKEN, rank as u32, rank as u32, what),
+            Fault::Links(Error::Corrupt { rank, what, .. }) => {
+                return self.spread(Abort::BROKEN, rank as u32, rank as u32, what);
+            }
             Fault::Links(error) => {
                 let own = self.links_ref().rank();
                 self.spread(Abort::BROKEN, own, own, error.to_string());
@@ -89,7 +91,9 @@ impl<L: Watch> Session<L> {
                 self.disagreement(rank, what.into(), self.operation())
             }
             None => {
-                let what = format!("a message of {len} bytes, tag {tag:#010x}, where one of {expected} bytes of this call was expected");
+                let what = format!(
+                    "a message of {len} bytes, tag {tag:#010x}, where one of {expected} bytes of this call was expected"
+                );
                 self.spread(Abort::BROKEN, rank, rank, what)
             }
         }

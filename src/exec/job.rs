@@ -125,7 +125,21 @@ impl Job {
         windows.clear();
         cursors.extend((0..plan.channels()).map(|channel| Cursor::new(&plan, rank, channel)));
         let item = plan.call().dtype.size();
-        Job { plan, without_windows, kernel, buffers, item, tag, rank, stream, windows, unreachable: false, cursors, operands, sinks }
+        Job {
+            plan,
+            without_windows,
+            kernel,
+            buffers,
+            item,
+            tag,
+            rank,
+            stream,
+            windows,
+            unreachable: false,
+            cursors,
+            operands,
+            sinks,
+        }
     }
 
     /// Does what can be done now.
@@ -370,7 +384,8 @@ impl Job {
                 links.release(cursor.channel, incoming(step, step.from));
             }
             Take::FoldPairs | Take::FoldBoards => {
-                for from in self.plan.world().members(step.group(), self.rank).iter().filter(|from| *from != self.rank) {
+                for from in self.plan.world().members(step.group(), self.rank).iter().filter(|from| *from != self.rank)
+                {
                     links.release(cursor.channel, incoming(step, from));
                 }
             }
@@ -399,9 +414,14 @@ impl Job {
             let len = |len: u64| len as usize * item;
             let (input, output) = (len(self.plan.input_len(from)), len(self.plan.output_len(from)));
             let places = if from == self.rank {
-                Places { input: links.share(self.buffers.input, input), output: links.share(self.buffers.output, output) }
+                Places {
+                    input: links.share(self.buffers.input, input),
+                    output: links.share(self.buffers.output, output),
+                }
             } else {
-                let Ok(Some(message)) = links.peek(self.cursors[number].channel, incoming(step, from)) else { continue };
+                let Ok(Some(message)) = links.peek(self.cursors[number].channel, incoming(step, from)) else {
+                    continue;
+                };
                 // SAFETY: the message's length was checked to be that of Places, which any bytes make.
                 unsafe { message.at.cast::<Places>().read_unaligned() }
             };

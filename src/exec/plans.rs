@@ -69,7 +69,9 @@ fn make(settings: &Settings, call: &Call, op: ReduceOp) -> Result<Planned> {
     let build = |tuning: &Tuning| {
         Plan::new(&settings.world, call, tuning).map(Arc::new).map_err(|refusal| Error::Choice {
             what: format!("{} of {} {}: {refusal}", call.collective, call.count, call.dtype),
-            advice: "Unset RINGTREE_ALGORITHM and RINGTREE_CHUNK, or choose what can be followed; `ringtree plan` lists it".into(),
+            advice:
+                "Unset RINGTREE_ALGORITHM and RINGTREE_CHUNK, or choose what can be followed; `ringtree plan` lists it"
+                    .into(),
         })
     };
     let plan = build(&settings.tuning)?;

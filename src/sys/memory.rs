@@ -29,8 +29,13 @@ impl SharedFile {
             )
         })?;
         let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
-        fcntl(&fd, FcntlArg::F_ADD_SEALS(seals))
-            .map_err(|errno| Error::from_errno("cannot seal shared memory", errno as i32, "The kernel must support memfd seals (Linux 3.17)"))?;
+        fcntl(&fd, FcntlArg::F_ADD_SEALS(seals)).map_err(|errno| {
+            Error::from_errno(
+                "cannot seal shared memory",
+                errno as i32,
+                "The kernel must support memfd seals (Linux 3.17)",
+            )
+        })?;
         Ok(SharedFile { fd, len })
     }
 
@@ -41,7 +46,9 @@ impl SharedFile {
         let needed = (SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_SEAL).bits();
         if size != len as i64 || seals & needed != needed {
             return Err(Error::start(
-                format!("the shared memory that a peer handed over has {size} bytes and seals {seals:#x}, expected {len} bytes, sealed"),
+                format!(
+                    "the shared memory that a peer handed over has {size} bytes and seals {seals:#x}, expected {len} bytes, sealed"
+                ),
                 "All ranks must run the same version of the library with the same settings",
             ));
         }
@@ -105,7 +112,9 @@ fn descriptor_advice(errno: nix::errno::Errno) -> &'static str {
     match errno {
         nix::errno::Errno::EMFILE => "Raise the limit of open files of this process (ulimit -n)",
         nix::errno::Errno::ENFILE => "The whole system is out of file descriptors (fs.file-max)",
-        nix::errno::Errno::ENOSYS | nix::errno::Errno::EPERM => "Allow memfd_create in this container's seccomp profile",
+        nix::errno::Errno::ENOSYS | nix::errno::Errno::EPERM => {
+            "Allow memfd_create in this container's seccomp profile"
+        }
         _ => "Free memory, or raise the memory limit of this job",
     }
 }
@@ -139,7 +148,8 @@ impl Mapping {
                 "Raise the address space limit (ulimit -v) or the memory limit of this job",
             ));
         }
-        let base = NonNull::new(base.cast()).ok_or_else(|| Error::start("the kernel mapped memory at address 0", "Report this"))?;
+        let base = NonNull::new(base.cast())
+            .ok_or_else(|| Error::start("the kernel mapped memory at address 0", "Report this"))?;
         Ok(Mapping { base, len })
     }
 

@@ -121,7 +121,8 @@ impl LocalLinks {
 impl LocalDoor {
     /// Ends the world for all its ranks.
     pub fn abort(&self, reason: &str) {
-        let abort = Abort { by: self.rank, kind: Abort::CALLED, culprit: self.rank, other: self.rank, text: reason.into() };
+        let abort =
+            Abort { by: self.rank, kind: Abort::CALLED, culprit: self.rank, other: self.rank, text: reason.into() };
         self.world.change(|hub| hub.abort.get_or_insert(abort).clone());
     }
 
@@ -254,7 +255,9 @@ impl Watch for LocalLinks {
         }
         let rank = if seen.contains(&rank) { blocked.rank() } else { rank };
         let last = hub.calls[rank as usize].last_key_value();
-        let doing = last.map_or("has not entered any operation".into(), |(number, call)| format!("last seen in operation {number}, {call}"));
+        let doing = last.map_or("has not entered any operation".into(), |(number, call)| {
+            format!("last seen in operation {number}, {call}")
+        });
         vec![Suspect { rank, doing }]
     }
 

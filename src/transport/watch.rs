@@ -134,7 +134,11 @@ impl std::fmt::Display for Entered {
         if collective == Collective::Barrier {
             return Ok(());
         }
-        if self.kinds >> 24 & 1 != 0 { write!(f, " (unequal) of {dtype}")? } else { write!(f, " of {} {dtype}", self.count)? }
+        if self.kinds >> 24 & 1 != 0 {
+            write!(f, " (unequal) of {dtype}")?
+        } else {
+            write!(f, " of {} {dtype}", self.count)?
+        }
         match Reduction::from_number((self.kinds >> 16) as u8) {
             Some(reduction) if collective.reduces() => write!(f, " ({reduction})")?,
             _ => {}
@@ -142,4 +146,3 @@ impl std::fmt::Display for Entered {
         if collective.has_root() { write!(f, ", root {}", self.kinds >> 32) } else { Ok(()) }
     }
 }
-

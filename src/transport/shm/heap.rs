@@ -41,7 +41,10 @@ impl HeapAllocator {
     /// A zeroed piece of at least `bytes`, with its pages reserved.
     pub fn allocate(self: &Arc<Self>, bytes: usize) -> Result<Piece> {
         let heap = self.segment.heap().ok_or_else(|| {
-            Error::start("this communicator has no registered memory", "Raise the address space limit (ulimit -v), or use ordinary memory")
+            Error::start(
+                "this communicator has no registered memory",
+                "Raise the address space limit (ulimit -v), or use ordinary memory",
+            )
         })?;
         let len = bytes.max(1).checked_next_multiple_of(GRAIN).filter(|len| *len <= HEAP_SPAN);
         let (len, offset) = len.and_then(|len| Some((len, self.take(len)?))).ok_or_else(|| {
@@ -51,7 +54,8 @@ impl HeapAllocator {
             )
         })?;
         let start = self.segment.heap_offset(self.rank) + offset;
-        let at = heap.range(start, len).ok_or_else(|| Error::start("the heap is smaller than its layout", "Report this"))?;
+        let at =
+            heap.range(start, len).ok_or_else(|| Error::start("the heap is smaller than its layout", "Report this"))?;
         let piece = Piece { allocator: self.clone(), at, offset, len };
         if let Some(file) = self.segment.file() {
             file.reserve(self.segment.heap_start() + start, len)?;

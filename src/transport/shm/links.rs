@@ -318,7 +318,11 @@ impl Links for ShmLinks {
         let index = self.out_index(lane, link);
         let out = &self.out[index];
         let small = len <= INLINE;
-        let ready = if small { out.writer.has_room(LINES) } else { out.charged as usize >= len && out.writer.has_room(out.depth) };
+        let ready = if small {
+            out.writer.has_room(LINES)
+        } else {
+            out.charged as usize >= len && out.writer.has_room(out.depth)
+        };
         if !ready && let Some(blocked) = self.make_room(index, len)? {
             return Ok(Err(blocked));
         }

@@ -74,7 +74,8 @@ impl Header {
             return None;
         }
         let len = (self.len.load(Ordering::Relaxed) as usize).min(TEXT);
-        let bytes: Vec<u8> = self.text.iter().flat_map(|word| word.load(Ordering::Relaxed).to_ne_bytes()).take(len).collect();
+        let bytes: Vec<u8> =
+            self.text.iter().flat_map(|word| word.load(Ordering::Relaxed).to_ne_bytes()).take(len).collect();
         Some(Abort {
             by: self.aborter.load(Ordering::Relaxed).saturating_sub(1),
             kind: self.kind.load(Ordering::Relaxed),

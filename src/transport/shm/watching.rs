@@ -50,7 +50,9 @@ impl ShmLinks {
     fn describe(&self, rank: u32, number: u64) -> String {
         let status = self.segment().status(rank);
         let (entered, finished) = status.progress();
-        let process = self.process(rank).map_or(String::new(), |process| format!(", process {} is {}", process.pid(), process.describe()));
+        let process = self
+            .process(rank)
+            .map_or(String::new(), |process| format!(", process {} is {}", process.pid(), process.describe()));
         match status.call(entered) {
             Some(call) if entered > finished => format!("in operation {entered}, {call}{process}"),
             _ if entered < number => format!("has not entered operation {number} (last was {entered}){process}"),

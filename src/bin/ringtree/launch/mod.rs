@@ -79,12 +79,9 @@ pub(crate) fn launch(job: &Job) -> Result<u8, Failure> {
         .map_err(|error| Failure::Failed(format!("watching the ranks: {error}")))
 }
 
-/// The job's unique id, in hexadecimal, for RINGTREE_ID.
-///
-/// SEAM: when `ringtree::boot::UniqueId` is merged, this body becomes
-/// `UniqueId::new().map(|id| id.to_hex()).map_err(Failure::failed)`. Until then: 128 random bytes, its size.
+/// The job's unique id, in hexadecimal, for RINGTREE_ID. This process serves the ranks' meeting.
 fn job_id() -> Result<String, Failure> {
-    let mut bytes = [0; 128];
-    getrandom::fill(&mut bytes).map_err(Failure::failed)?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    let mut config = ringtree::boot::BootConfig::from_env().map_err(Failure::failed)?;
+    config.one_host = true;
+    ringtree::boot::UniqueId::with_config(&config).map(|id| id.to_hex()).map_err(Failure::failed)
 }

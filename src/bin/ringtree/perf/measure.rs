@@ -1,6 +1,5 @@
 //! Where rows come from.
 
-use super::options::Options;
 use super::row::{Case, Kind, Row, Timing};
 use crate::Failure;
 use std::collections::VecDeque;
@@ -23,21 +22,6 @@ pub(super) trait Source {
     fn expected(&self) -> usize;
     /// The next case's rows; nothing after the last.
     fn next_pair(&mut self) -> Result<Option<Pair>, Failure>;
-}
-
-/// Begins to measure.
-///
-/// SEAM: measuring goes against `ringtree::Communicator`, which is not on this branch. What comes here starts the ranks
-/// (`crate::launch` with this program's own path and arguments, threads for `-t`, nothing under another launcher), and returns a
-/// [`Source`] that measures one of `cases` a call.
-pub(super) fn start(options: &Options, cases: &[Case]) -> Result<Box<dyn Source>, Failure> {
-    Err(Failure::Failed(format!(
-        "measuring is not in this version yet: {} of {} sizes between {} ranks would be measured. --dry-run lists them, --from FILE \
-         shows rows measured elsewhere",
-        options.kind,
-        cases.len(),
-        options.ranks()
-    )))
 }
 
 /// A row of a case that was not measured.

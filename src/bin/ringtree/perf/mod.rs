@@ -12,11 +12,17 @@
 //! | `row` | a case, its timing, and the JSON line |
 //! | `table` | the table of nccl-tests |
 //! | `plot` | bandwidth against size |
-//! | `measure` | where rows come from |
+//! | `measure` | where rows come from: a file, or |
+//! | `ranks` | the ranks that measure, |
+//! | `rank` | each of which does this, |
+//! | `data` | on these numbers |
 
+mod data;
 mod measure;
 mod options;
 mod plot;
+mod rank;
+mod ranks;
 mod row;
 mod sizes;
 mod table;
@@ -29,8 +35,8 @@ use row::Row;
 use std::path::Path;
 
 pub(crate) fn main(options: &Options) -> Outcome {
-    let cases = options.cases(options.ranks())?;
     if options.dry_run {
+        let cases = options.cases(options.ranks())?;
         print(&table::header(&options.describe(options.ranks())));
         for case in &cases {
             let unmeasured = measure::nothing(case);
@@ -38,15 +44,18 @@ pub(crate) fn main(options: &Options) -> Outcome {
         }
         return Ok(());
     }
-    let mut source = match &options.from {
-        Some(path) => measure::from_file(path, options.kind)?,
-        None => measure::start(options, &cases)?,
-    };
-    let mut report = Report::begin(options, source.expected());
+    let Some(path) = &options.from else { return ranks::run(options) };
+    let mut source = measure::from_file(path, options.kind)?;
+    let mut report = Report::begin(options, options.ranks(), source.expected());
     while let Some(pair) = source.next_pair()? {
         report.add(pair);
     }
     report.end(options)
+}
+
+/// Ends the report of the rank that has one.
+fn finish(report: Option<Report>, options: &Options) -> Outcome {
+    report.map_or(Ok(()), |report| report.end(options))
 }
 
 /// Prints rows as they come.
@@ -59,11 +68,11 @@ struct Report {
 }
 
 impl Report {
-    fn begin(options: &Options, expected: usize) -> Report {
+    fn begin(options: &Options, ranks: u32, expected: usize) -> Report {
         if !options.json {
             let settings = match &options.from {
                 Some(path) => vec![format!("{}, read from {}", options.kind, path.display())],
-                None => options.describe(options.ranks()),
+                None => options.describe(ranks),
             };
             print(&table::header(&settings));
         }

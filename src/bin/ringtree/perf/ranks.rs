@@ -1,0 +1,128 @@
+//! Who measures: the ranks that this command starts, threads of it, or the ranks of a launcher's job of which it is one.
+
+use super::measure::{Pair, Source};
+use super::options::Options;
+use super::rank::Rank;
+use super::row::{Case, Row};
+use super::{Report, finish};
+use crate::launch::{self, Job, Output};
+use crate::{Failure, Outcome};
+use ringtree::{Communicator, Config};
+use std::time::Duration;
+
+/// Measures in the way that the options and the environment ask for.
+pub(super) fn run(options: &Options) -> Outcome {
+    let config = config(options)?;
+    if options.as_threads() {
+        return threads(options, &config);
+    }
+    match Communicator::try_from_env(&config).map_err(Failure::failed)? {
+        Some(communicator) => one_rank(options, &communicator),
+        None => processes(options),
+    }
+}
+
+fn config(options: &Options) -> Result<Config, Failure> {
+    let mut config = Config::from_env().map_err(Failure::failed)?;
+    if let Some(name) = options.algorithm.as_deref().filter(|name| *name != "auto") {
+        config.algorithm = Some(ringtree::algorithm(name).map_err(|error| Failure::Usage(error.to_string()))?);
+    }
+    if let Some(name) = &options.transport {
+        config.transport = name.parse().map_err(|error: ringtree::Error| Failure::Usage(error.to_string()))?;
+    }
+    Ok(config)
+}
+
+/// Starts this very command once for each rank.
+fn processes(options: &Options) -> Outcome {
+    // Nonsense is refused once, not by every rank.
+    options.cases(options.ranks())?;
+    let program =
+        std::env::current_exe().map_err(|error| Failure::Failed(format!("this program can't find itself: {error}")))?;
+    let job = Job {
+        program: program.into_os_string(),
+        args: std::env::args_os().skip(1).collect(),
+        ranks: options.ranks(),
+        output: Output::Direct,
+        grace: Duration::from_secs(5),
+    };
+    match launch::launch(&job)? {
+        0 => Ok(()),
+        code => Err(Failure::Said(code)),
+    }
+}
+
+fn threads(options: &Options, config: &Config) -> Outcome {
+    let communicators = Communicator::local_with(options.ranks() as usize, config).map_err(Failure::failed)?;
+    std::thread::scope(|scope| {
+        let mut others = Vec::new();
+        let mut first = None;
+        for communicator in communicators {
+            if communicator.rank() == 0 {
+                first = Some(communicator);
+            } else {
+                others.push(scope.spawn(move || one_rank(options, &communicator)));
+            }
+        }
+        let outcome = first.map_or(Ok(()), |communicator| one_rank(options, &communicator));
+        others.into_iter().fold(outcome, |outcome, other| {
+            outcome.and(other.join().unwrap_or_else(|_| Err(Failure::Failed("a thread panicked".into()))))
+        })
+    })
+}
+
+/// One rank, from its first case to its last. Rank 0 prints.
+fn one_rank(options: &Options, communicator: &Communicator) -> Outcome {
+    bind(communicator);
+    let cases = options.cases(communicator.size() as u32)?;
+    let rank = Rank::new(communicator, options, &cases).map_err(Failure::failed)?;
+    let mut source = Measuring { rank, cases: &cases, next: 0 };
+    let mut report =
+        (communicator.rank() == 0).then(|| Report::begin(options, communicator.size() as u32, cases.len()));
+    while let Some(pair) = source.next_pair()? {
+        if let Some(report) = &mut report {
+            report.add(pair);
+        }
+    }
+    communicator.barrier().map_err(Failure::failed)?;
+    finish(report, options)
+}
+
+struct Measuring<'a> {
+    rank: Rank<'a>,
+    cases: &'a [Case],
+    next: usize,
+}
+
+impl Source for Measuring<'_> {
+    fn expected(&self) -> usize {
+        self.cases.len()
+    }
+
+    fn next_pair(&mut self) -> Result<Option<Pair>, Failure> {
+        let Some(case) = self.cases.get(self.next) else { return Ok(None) };
+        self.next += 1;
+        let mut measure = |in_place| -> Result<Option<Row>, Failure> {
+            let timing = self.rank.measure(case, in_place).map_err(Failure::failed)?;
+            Ok(timing.map(|timing| Row { library: "ringtree".into(), case: *case, in_place, timing }))
+        };
+        Ok(Some(Pair { out_of_place: measure(false)?, in_place: measure(true)? }))
+    }
+}
+
+/// Gives each rank a processor of its own, round robin, where nobody has bound it yet: what MPI's launchers do as well.
+fn bind(communicator: &Communicator) {
+    use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+    use nix::unistd::Pid;
+    let this = Pid::from_raw(0);
+    let Ok(allowed) = sched_getaffinity(this) else { return };
+    let allowed: Vec<usize> = (0..CpuSet::count()).filter(|cpu| allowed.is_set(*cpu).unwrap_or(false)).collect();
+    if allowed.len() < 2 {
+        return;
+    }
+    let mut one = CpuSet::new();
+    if one.set(allowed[communicator.rank() % allowed.len()]).is_ok() {
+        // Not being bound costs speed, nothing else.
+        let _unbound = sched_setaffinity(this, &one);
+    }
+}

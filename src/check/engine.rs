@@ -81,8 +81,7 @@ impl<'a, P: Program> Engine<'a, P> {
         if windows && let Some(clocks) = &mut clocks {
             clocks.watch(&memories);
         }
-        let worker =
-            Worker { index: 0, step: None, state: State::Ready, ready_links: 0, filling: 0, holding: 0 };
+        let worker = Worker { index: 0, step: None, state: State::Ready, ready_links: 0, filling: 0, holding: 0 };
         Ok(Engine {
             program,
             arithmetic: Arithmetic::of(call.collective.reduces(), call.dtype, call.reduction),
@@ -249,7 +248,9 @@ impl<'a, P: Program> Engine<'a, P> {
         let Some(clocks) = &self.clocks else { return Ok(()) };
         let own = |rank: u32| rank * self.channels..(rank + 1) * self.channels;
         for rank in 0..self.ranks {
-            if clocks.watches() && let Some(epoch) = clocks.outlives(rank, own(rank)) {
+            if clocks.watches()
+                && let Some(epoch) = clocks.outlives(rank, own(rank))
+            {
                 let at = self.at_epoch(epoch);
                 let step = self.program.step(at.rank, at.channel, at.index);
                 return Err(Violation { place: Where::Step(at), step, wrong: Wrong::OutlivesOwner { owner: rank } });
@@ -257,7 +258,8 @@ impl<'a, P: Program> Engine<'a, P> {
             if self.program.call(rank).collective != Collective::Barrier {
                 continue;
             }
-            let heard = |other: &u32| own(rank).any(|own_worker| own(*other).any(|of| clocks.knows(own_worker, of) > 0));
+            let heard =
+                |other: &u32| own(rank).any(|own_worker| own(*other).any(|of| clocks.knows(own_worker, of) > 0));
             if let Some(missing) = (0..self.ranks).find(|other| *other != rank && !heard(other)) {
                 let wrong = Wrong::LeavesEarly { rank, missing };
                 return Err(Violation { place: Where::Rank(rank), step: None, wrong });

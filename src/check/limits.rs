@@ -41,7 +41,9 @@ pub(super) fn check_windows(program: &impl Program) -> Result<(), Violation> {
     let ranks = program.world().size();
     if ranks > MOST_WINDOW_RANKS {
         let advice = format!("prove it with at most {MOST_WINDOW_RANKS}");
-        return Err(too_large(format!("races between the windows of {ranks} ranks are too many to look for: {advice}")));
+        return Err(too_large(format!(
+            "races between the windows of {ranks} ranks are too many to look for: {advice}"
+        )));
     }
     Ok(())
 }

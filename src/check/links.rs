@@ -144,7 +144,9 @@ impl Links {
     }
 
     fn make(&mut self, key: Key, audience: u32) -> u32 {
-        if audience == 1 && let Some(id) = self.free.pop() {
+        if audience == 1
+            && let Some(id) = self.free.pop()
+        {
             let link = &mut self.links[id as usize];
             self.readers[link.first_reader as usize] = Reader::default();
             *link = Link { key, audience, first_reader: link.first_reader, head: 0, sent: 0, open: false };

@@ -114,7 +114,11 @@ impl Memory {
     }
 
     /// Reads elements one by one: `each` gets the number of each and its value.
-    pub fn read(&mut self, access: Access, mut each: impl FnMut(usize, Value) -> Result<(), Wrong>) -> Result<(), Wrong> {
+    pub fn read(
+        &mut self,
+        access: Access,
+        mut each: impl FnMut(usize, Value) -> Result<(), Wrong>,
+    ) -> Result<(), Wrong> {
         let Access { space, at, len, channel, reduces } = access;
         let cells = match self.layout.cell(space, at) {
             Cell::Pristine(first) => {

@@ -188,7 +188,8 @@ impl<P: Program> Engine<'_, P> {
             Take::FoldWindows => world.members(step.group(), rank).position(other).is_some(),
             _ => false,
         };
-        let writes = |other: u32| step.put == Put::Windows && world.members(step.group(), rank).position(other).is_some();
+        let writes =
+            |other: u32| step.put == Put::Windows && world.members(step.group(), rank).position(other).is_some();
         for other in (0..self.ranks).filter(|other| *other != rank && (reads(*other) || writes(*other))) {
             if !self.opened[worker as usize * self.ranks as usize + other as usize] {
                 return Err(Wrong::WindowClosed { owner: other });
@@ -285,13 +286,10 @@ impl<P: Program> Engine<'_, P> {
             return Ok(());
         };
         let cell = self.memories[owner as usize].layout().cell(space, at);
-        let race =
-            if write { clocks.write(worker, owner, cell, len) } else { clocks.read(worker, owner, cell, len) };
+        let race = if write { clocks.write(worker, owner, cell, len) } else { clocks.read(worker, owner, cell, len) };
         match race {
             None => Ok(()),
-            Some((i, epoch)) => {
-                Err(Wrong::Race { owner, space, element: at + i as u64, with: self.at_epoch(epoch) })
-            }
+            Some((i, epoch)) => Err(Wrong::Race { owner, space, element: at + i as u64, with: self.at_epoch(epoch) }),
         }
     }
 
@@ -344,7 +342,14 @@ impl<P: Program> Engine<'_, P> {
         Ok(())
     }
 
-    fn write_memory(&mut self, worker: u32, step: &Step, owner: u32, space: Space, values: &[Value]) -> Result<(), Wrong> {
+    fn write_memory(
+        &mut self,
+        worker: u32,
+        step: &Step,
+        owner: u32,
+        space: Space,
+        values: &[Value],
+    ) -> Result<(), Wrong> {
         self.look_for_race(worker, owner, space, step.dst_at, step.len, true)?;
         let access = self.access(worker, space, step.dst_at, step.len);
         self.memories[owner as usize].write(access, values)

@@ -432,7 +432,11 @@ impl fmt::Display for Wrong {
             Wrong::Malformed(what) => write!(f, "a step that has no meaning: {what}"),
             Wrong::NoSuchPeer { named } => write!(f, "names rank {named}, which it can't do this with"),
             Wrong::Bounds { owner, space, at, len, end } => {
-                write!(f, "elements {at}..{} of the {space:?} of rank {owner}, which ends at {end}", at.saturating_add(u64::from(*len)))
+                write!(
+                    f,
+                    "elements {at}..{} of the {space:?} of rank {owner}, which ends at {end}",
+                    at.saturating_add(u64::from(*len))
+                )
             }
             Wrong::Deadlock { chain, circle } => show_deadlock(f, chain, *circle),
             Wrong::NotWritten { .. }
@@ -487,10 +491,16 @@ impl Wrong {
     fn show_order_of_accesses(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Wrong::Race { owner, space, element, with } => {
-                write!(f, "a race with {with}: nothing orders their accesses to element {element} of the {space:?} of rank {owner}")
+                write!(
+                    f,
+                    "a race with {with}: nothing orders their accesses to element {element} of the {space:?} of rank {owner}"
+                )
             }
             Wrong::ChannelsShare { space, element } => {
-                write!(f, "touches element {element} of the {space:?} as another channel does, and nothing orders channels")
+                write!(
+                    f,
+                    "touches element {element} of the {space:?} as another channel does, and nothing orders channels"
+                )
             }
             Wrong::OutlivesOwner { owner } => {
                 write!(f, "uses the memory of rank {owner}, which may have returned to its caller by then")
@@ -515,7 +525,10 @@ impl Wrong {
                 write!(f, "reads element {element} of the input of rank {owner}, where a result was written in place")
             }
             Wrong::ReadsUnscaled { space, element } => {
-                write!(f, "reads the user's data as element {element} of its {space:?}: a pre-multiplied sum scales the Input only")
+                write!(
+                    f,
+                    "reads the user's data as element {element} of its {space:?}: a pre-multiplied sum scales the Input only"
+                )
             }
             Wrong::CombinesFinal { element } => write!(f, "combines its element {element} with a finished value"),
             Wrong::FinishesEarly { element, count } => {
@@ -549,7 +562,10 @@ impl Wrong {
                 write!(f, "output element {element} was combined in another order than on rank {from}")
             }
             Wrong::NotLeftFold { element } => {
-                write!(f, "output element {element} was not combined in the ascending order of ranks, one after the other")
+                write!(
+                    f,
+                    "output element {element} was not combined in the ascending order of ranks, one after the other"
+                )
             }
             other => f.write_str(other.name()),
         }

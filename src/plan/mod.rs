@@ -28,6 +28,8 @@ mod ring;
 mod shard;
 mod star;
 mod step;
+#[cfg(test)]
+mod trial;
 mod tuning;
 mod twoshot;
 

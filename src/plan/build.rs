@@ -1,18 +1,26 @@
 //! From a call and an algorithm to lanes: every channel's share of the data, cut the way its algorithm wants it.
 
+use super::bruck::{self, Bruck};
 use super::cut::{Block, Cut};
 use super::direct::Direct;
+use super::halving::{self, Halving};
 use super::lane::Lane;
+use super::owner::{self, Owner};
+use super::pairwise::{Lots, Pairwise};
 use super::ring::{self, Ring};
 use super::shard::{self, Slices};
 use super::star::{self, Star};
+use super::tree::{self, Tree};
 use super::twoshot::TwoShot;
 use super::{Algorithm, Flags, Tuning, World};
 use crate::types::{Call, Collective};
 use alloc::vec::Vec;
 
 /// Elements of one local copy: as many as a step can have, rounded down.
-const COPY_ELEMENTS: u64 = 1 << 30;
+pub(super) const COPY_ELEMENTS: u64 = 1 << 30;
+
+/// Up to so many bytes halving exchanges the whole vector at every distance: half as many exchanges, more bytes.
+const EXCHANGE_BYTES: u64 = 4096;
 
 /// What the lanes of one plan have in common.
 pub(super) struct Job<'a> {
@@ -59,7 +67,7 @@ impl Job<'_> {
         if nothing || (call.collective == Collective::Barrier && self.size() == 1) {
             return Lane::Nothing;
         }
-        if self.size() == 1 {
+        if self.size() == 1 && call.receive_counts.is_none() {
             return Lane::Alone(self.blocks(channel, COPY_ELEMENTS), self.finish());
         }
         match algorithm {
@@ -67,7 +75,12 @@ impl Job<'_> {
             Algorithm::TwoShot => self.two_shot(channel),
             Algorithm::Ring => self.ring(channel),
             Algorithm::Star => self.star(channel),
-            _ => Lane::Nothing,
+            Algorithm::Owner => self.owner(channel),
+            Algorithm::Tree => self.tree(channel),
+            Algorithm::Halving => self.halving(channel),
+            Algorithm::Bruck => self.bruck(),
+            Algorithm::Pairwise => self.pairwise(channel),
+            Algorithm::Hierarchy => Lane::Nothing,
         }
     }
 
@@ -128,6 +141,79 @@ impl Job<'_> {
         Lane::Ring(Ring { way, cut, finish: self.finish() })
     }
 
+    fn owner(&self, channel: u32) -> Lane {
+        let chunk = self.chunk * shard::WINDOW_CHUNKS;
+        let blocks = || self.blocks(channel, chunk);
+        let (way, cut) = match self.call.collective {
+            Collective::AllReduce => {
+                let part = self.share(channel);
+                (owner::Way::AllReduce, Cut::slices(part.at, part.len, self.size(), chunk, self.unit()))
+            }
+            Collective::ReduceScatter => (owner::Way::ReduceScatter, blocks()),
+            Collective::AllGather => (owner::Way::AllGather, blocks()),
+            Collective::Broadcast => (owner::Way::Broadcast(self.call.root), blocks()),
+            _ => (owner::Way::AllToAll, blocks()),
+        };
+        Lane::Owner(Owner { way, cut, finish: self.finish() })
+    }
+
+    fn tree(&self, channel: u32) -> Lane {
+        let way = match self.call.collective {
+            Collective::AllReduce => tree::Way::AllReduce,
+            Collective::Reduce => tree::Way::Reduce,
+            _ => tree::Way::Broadcast,
+        };
+        Lane::Tree(Tree {
+            way,
+            mirrored: channel % 2 == 1,
+            root: self.call.root,
+            cut: self.blocks(channel, self.chunk),
+            scratch_at: u64::from(channel) * self.chunk,
+            finish: self.finish(),
+        })
+    }
+
+    fn halving(&self, channel: u32) -> Lane {
+        let (size, count, finish) = (self.size(), self.call.count, self.finish());
+        Lane::Halving(match self.call.collective {
+            Collective::AllReduce => {
+                let part = self.share(channel);
+                let exchange = part.len <= self.chunk.min(EXCHANGE_BYTES / self.call.dtype.size() as u64);
+                Halving::vector(size, part.at, part.len, self.unit(), self.chunk, exchange, finish)
+            }
+            Collective::ReduceScatter => Halving::blocks(halving::Way::ReduceScatter, size, count, self.chunk, finish),
+            _ => Halving::blocks(halving::Way::AllGather, size, count, self.chunk, finish),
+        })
+    }
+
+    fn bruck(&self) -> Lane {
+        let way = match self.call.collective {
+            Collective::Barrier => return Lane::Barrier,
+            Collective::ReduceScatter => bruck::Way::ReduceScatter,
+            _ => bruck::Way::AllGather,
+        };
+        Lane::Bruck(Bruck::new(way, self.size(), self.call.count, self.chunk, self.finish()))
+    }
+
+    fn pairwise(&self, channel: u32) -> Lane {
+        let call = self.call;
+        let (Some(send), Some(receive)) = (&call.counts, &call.receive_counts) else {
+            let Share { at, len } = self.share(channel);
+            return Lane::Pairwise(Pairwise::Equal { at, len, count: call.count, chunk: self.chunk });
+        };
+        let lots = |counts: &[u64]| {
+            let mut start = 0;
+            let blocks = counts.iter().map(|&count| {
+                let slices = Slices::new(count, self.channels, self.unit());
+                let block = (start + slices.start(u64::from(channel)), slices.length(u64::from(channel)));
+                start += count;
+                block
+            });
+            Lots::new(blocks.collect(), self.chunk)
+        };
+        Lane::Pairwise(Pairwise::Unequal { send: lots(send), receive: lots(receive), chunk: self.chunk })
+    }
+
     fn star(&self, channel: u32) -> Lane {
         let way = match self.call.collective {
             Collective::Reduce => star::Way::Reduce,
@@ -140,11 +226,15 @@ impl Job<'_> {
 }
 
 /// How many channels a plan has.
-pub(super) fn channels(_algorithm: Algorithm, call: &Call, tuning: &Tuning) -> u32 {
-    if call.collective == Collective::Barrier {
-        return 1;
+pub(super) fn channels(algorithm: Algorithm, call: &Call, tuning: &Tuning) -> u32 {
+    let ranges_of_blocks =
+        algorithm == Algorithm::Bruck || algorithm == Algorithm::Halving && call.collective.has_blocks();
+    match tuning.channels {
+        _ if call.collective == Collective::Barrier || ranges_of_blocks => 1,
+        Some(channels) => channels,
+        None if algorithm == Algorithm::Tree => 2,
+        None => 1,
     }
-    tuning.channels.unwrap_or(1)
 }
 
 /// Whether the blocks of the input, and of the output, follow each other (1) or there is one only (0).

@@ -5,7 +5,7 @@
 //! other.
 
 use super::{Algorithm, Tuning, World};
-use crate::types::{Call, Collective};
+use crate::types::{Call, Collective, Reduction};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -69,11 +69,29 @@ pub(super) fn refusal(algorithm: Algorithm, world: &World, call: &Call, tuning: 
         TwoShot => matches!(call.collective, AllReduce | ReduceScatter),
         Ring => matches!(call.collective, AllReduce | AllGather | ReduceScatter | Broadcast | Reduce),
         Star => matches!(call.collective, Reduce | Gather | Scatter),
-        _ => false,
+        Owner => matches!(call.collective, AllReduce | AllGather | ReduceScatter | Broadcast | AllToAll),
+        Tree => matches!(call.collective, AllReduce | Broadcast | Reduce),
+        Halving => matches!(call.collective, AllReduce | AllGather | ReduceScatter),
+        Bruck => matches!(call.collective, AllGather | ReduceScatter | Barrier),
+        Pairwise => call.collective == AllToAll,
+        Hierarchy => false,
     };
-    let _ = (world, unequal);
     if !does {
         return Some("it has no form of this collective");
+    }
+    if unequal && matches!(algorithm, Halving | Bruck | Hierarchy) {
+        return Some("it needs blocks of equal length");
+    }
+    if algorithm == Owner {
+        if !tuning.windows {
+            return Some("the buffers can't be reached by the other ranks (register them)");
+        }
+        if call.collective.reduces() && call.reduction == Reduction::PreMulSum {
+            return Some("a rank can't multiply the inputs of others, whose factors it does not know");
+        }
+        if unequal && call.collective == AllToAll {
+            return Some("a rank does not know where its blocks lie in the inputs of others");
+        }
     }
     let one_fold = matches!(algorithm, OneShot | TwoShot | Owner | Star);
     if tuning.reproducible && call.collective.reduces() && !one_fold {

@@ -1,9 +1,15 @@
 //! A lane: what one channel of a plan does. Algorithms speak of places in a group; ranks and buffers are put in here.
 
+use super::barrier;
+use super::bruck::Bruck;
 use super::cut::Cut;
 use super::direct::Direct;
+use super::halving::Halving;
+use super::owner::Owner;
+use super::pairwise::Pairwise;
 use super::ring::Ring;
 use super::star::Star;
+use super::tree::Tree;
 use super::twoshot::TwoShot;
 use super::{Flags, Space, Step};
 
@@ -50,6 +56,13 @@ pub(super) enum Lane {
     TwoShot(TwoShot),
     Star(Star),
     Ring(Ring),
+    Owner(Owner),
+    Tree(Tree),
+    Halving(Halving),
+    Bruck(Bruck),
+    Pairwise(Pairwise),
+    /// A barrier by dissemination.
+    Barrier,
 }
 
 impl Lane {
@@ -62,6 +75,12 @@ impl Lane {
             Lane::TwoShot(lane) => lane.count(seat),
             Lane::Star(lane) => lane.count(seat),
             Lane::Ring(lane) => lane.count(seat),
+            Lane::Owner(lane) => lane.count(seat),
+            Lane::Tree(lane) => lane.count(seat),
+            Lane::Halving(lane) => lane.count(seat),
+            Lane::Bruck(lane) => lane.count(seat),
+            Lane::Pairwise(lane) => lane.count(seat),
+            Lane::Barrier => barrier::count(seat),
         }
     }
 
@@ -75,22 +94,37 @@ impl Lane {
             Lane::TwoShot(lane) => lane.step(seat, index),
             Lane::Star(lane) => lane.step(seat, index),
             Lane::Ring(lane) => lane.step(seat, index),
+            Lane::Owner(lane) => lane.step(seat, index),
+            Lane::Tree(lane) => lane.step(seat, index),
+            Lane::Halving(lane) => lane.step(seat, index),
+            Lane::Bruck(lane) => lane.step(seat, index),
+            Lane::Pairwise(lane) => lane.step(seat, index),
+            Lane::Barrier => barrier::step(seat, index),
         }
     }
 
     /// Elements of private memory.
-    pub(super) fn scratch(&self, _seat: Seat) -> u64 {
-        0
+    pub(super) fn scratch(&self, seat: Seat) -> u64 {
+        match self {
+            Lane::Tree(lane) => lane.scratch(),
+            Lane::Halving(lane) => lane.scratch(seat),
+            Lane::Bruck(lane) => lane.scratch(),
+            _ => 0,
+        }
     }
 
     /// The longest message.
     pub(super) fn longest(&self) -> u32 {
         match self {
-            Lane::Nothing | Lane::Alone(..) | Lane::Direct(Direct::Meet) => 0,
+            Lane::Nothing | Lane::Alone(..) | Lane::Direct(Direct::Meet) | Lane::Owner(_) | Lane::Barrier => 0,
             Lane::Direct(Direct::Reduce(cut, _) | Direct::Gather(cut) | Direct::Spread(cut, _)) => cut.longest(),
             Lane::TwoShot(lane) => lane.cut.longest(),
             Lane::Star(lane) => lane.cut.longest(),
             Lane::Ring(lane) => lane.cut.longest(),
+            Lane::Tree(lane) => lane.cut.longest(),
+            Lane::Halving(lane) => lane.slot(),
+            Lane::Bruck(lane) => lane.slot(),
+            Lane::Pairwise(lane) => lane.slot(),
         }
     }
 }

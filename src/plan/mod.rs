@@ -14,20 +14,26 @@
 //! | `choose` | the cost model and the choice |
 //! | `lane` `build` | what one channel does, and how it is put together |
 //! | `digest` | the number that ranks compare |
-//! | `direct` `twoshot` `star` `ring` | one algorithm each, its drawing above its code |
+//! | `direct` `twoshot` `owner` `star` `ring` `tree` `halving` `bruck` `pairwise` `barrier` | one algorithm each, its drawing above its code |
 #![forbid(unsafe_code)]
 
+mod barrier;
+mod bruck;
 mod build;
 mod choose;
 mod cut;
 mod digest;
 mod direct;
+mod halving;
 mod lane;
 mod layout;
+mod owner;
+mod pairwise;
 mod ring;
 mod shard;
 mod star;
 mod step;
+mod tree;
 #[cfg(test)]
 mod trial;
 mod tuning;

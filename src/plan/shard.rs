@@ -17,8 +17,8 @@ pub const MOST_CHUNK_BYTES: u32 = 128 << 10;
 /// Slices and chunks begin on such borders where sizes allow: a cache line, and the widest vector register.
 pub const BORDER_BYTES: u64 = 64;
 
-/// Elements of one step that moves data without a message: an executor looks at deadlines between steps.
-pub(super) const WINDOW_BYTES: u64 = 1 << 20;
+/// So many chunks are moved in one step where there is no message: an executor looks at deadlines between steps.
+pub(super) const WINDOW_CHUNKS: u64 = 16;
 
 /// Elements between two borders.
 pub(super) fn border(dtype: DataType) -> u64 {
@@ -76,11 +76,6 @@ impl Slices {
     #[inline]
     pub(super) fn length(&self, index: u64) -> u64 {
         self.start(index + 1) - self.start(index)
-    }
-
-    /// Elements of all of them.
-    pub(super) fn total(&self) -> u64 {
-        self.len
     }
 }
 

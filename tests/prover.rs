@@ -149,3 +149,76 @@ fn every_algorithm_does_every_collective_right_among_2_to_64_ranks() {
         assert!(tally.keys().any(|(_, done)| *done == collective), "nothing does {collective}");
     }
 }
+
+/// The most steps of one proof: a ring all-reduce of 4096 ranks has 33 million.
+const MOST_STEPS: u64 = 40_000_000;
+
+/// The most messages that are read: each fold of a one-shot reads one of every other rank.
+const MOST_READS: u64 = 40_000_000;
+
+/// Whether a proof takes seconds, not minutes.
+fn is_short(case: &Case) -> bool {
+    let Some(plan) = plan(case) else { return false };
+    let n = case.world.size();
+    let steps: u64 = (0..n).map(|rank| (0..plan.channels()).map(|c| plan.step_count(rank, c)).sum::<u64>()).sum();
+    let reads =
+        if plan.algorithm() == Algorithm::OneShot { u64::from(n) * u64::from(n) * case.call.count.max(1) } else { 0 };
+    // A barrier carries the clocks of all ranks with every message.
+    let clocks = if case.call.collective == Collective::Barrier { u64::from(n) * steps } else { 0 };
+    steps <= MOST_STEPS && reads <= MOST_READS && clocks <= MOST_READS * 8
+}
+
+#[test]
+fn chosen_numbers_of_ranks_up_to_4096_are_right() {
+    let since = Instant::now();
+    let mut cases = Vec::new();
+    for n in [100, 128, 255, 257, 1000, 1024, 4096] {
+        for algorithm in Algorithm::ALL.into_iter().filter(|algorithm| *algorithm != Algorithm::Owner) {
+            for collective in Collective::ALL {
+                let count = match collective {
+                    Collective::Barrier => 0,
+                    _ if collective.has_blocks() => 1,
+                    _ => u64::from(n),
+                };
+                let call = Call::new(
+                    collective,
+                    DataType::F64,
+                    Reduction::Sum,
+                    n / 3 * u32::from(collective.has_root()),
+                    count,
+                );
+                let world = worlds(algorithm, n).swap_remove(0);
+                let tuning = Tuning { algorithm: Some(algorithm), ..Tuning::default() };
+                cases.push(Case { world, call, tuning, in_place: false });
+            }
+        }
+    }
+    cases.retain(is_short);
+    let tally = prove_all(cases);
+    print("100 to 4096 ranks", &tally, since);
+}
+
+#[test]
+#[ignore]
+fn each_time() {
+    for n in [1000, 4096] {
+        for algorithm in Algorithm::ALL.into_iter().filter(|algorithm| *algorithm != Algorithm::Owner) {
+            for collective in Collective::ALL {
+                let count = match collective {
+                    Collective::Barrier => 0,
+                    _ if collective.has_blocks() => 1,
+                    _ => u64::from(n),
+                };
+                let call = Call::new(collective, DataType::F64, Reduction::Sum, 0, count);
+                let world = worlds(algorithm, n).swap_remove(0);
+                let tuning = Tuning { algorithm: Some(algorithm), ..Tuning::default() };
+                let case = Case { world, call, tuning, in_place: false };
+                if is_short(&case) {
+                    let since = Instant::now();
+                    let (_, report) = prove_case(&case).unwrap();
+                    println!("{n} {algorithm} {collective}: {:.2} s {report}", since.elapsed().as_secs_f64());
+                }
+            }
+        }
+    }
+}

@@ -2,7 +2,7 @@
 
 use super::fabric::{Fabric, Sharing};
 use super::link::{Actor, Link};
-use super::source::StepSource;
+use crate::check::Program;
 use crate::plan::{Flags, Group, Put, Space, Step, Take};
 use alloc::collections::{BTreeMap, BinaryHeap};
 use alloc::string::String;
@@ -95,8 +95,8 @@ struct State {
     looked: usize,
 }
 
-struct Engine<'a, S> {
-    source: &'a S,
+struct Engine<'a, P> {
+    program: &'a P,
     fabric: &'a Fabric,
     actors: Vec<State>,
     links: BTreeMap<LinkName, Link>,
@@ -110,18 +110,19 @@ struct Engine<'a, S> {
 
 /// Runs all ranks to their end and tells `observer` what happens; returns when the last step ended, in picoseconds.
 pub fn simulate(
-    source: &impl StepSource,
+    program: &impl Program,
     fabric: &Fabric,
     most_steps: u64,
     observer: &mut dyn FnMut(&Event),
 ) -> Result<u64, Stuck> {
-    let count = source.ranks() as usize * source.channels() as usize;
+    let ranks = program.world().size() as usize;
+    let count = ranks * program.channels() as usize;
     let mut engine = Engine {
-        source,
+        program,
         fabric,
         actors: vec![State::default(); count],
         links: BTreeMap::new(),
-        core_free: vec![0; source.ranks() as usize],
+        core_free: vec![0; ranks],
         queue: BinaryHeap::new(),
         steps_left: most_steps,
         end: 0,
@@ -138,9 +139,9 @@ pub fn simulate(
     }
 }
 
-impl<S: StepSource> Engine<'_, S> {
+impl<P: Program> Engine<'_, P> {
     fn place(&self, actor: Actor) -> (u32, u32) {
-        let channels = self.source.channels() as usize;
+        let channels = self.program.channels() as usize;
         ((actor / channels) as u32, (actor % channels) as u32)
     }
 
@@ -156,7 +157,7 @@ impl<S: StepSource> Engine<'_, S> {
         let (rank, channel) = self.place(actor);
         let state = &mut self.actors[actor];
         (state.asked, state.ready, state.looked) = (now, now, 0);
-        state.step = self.source.step(rank, channel, state.index);
+        state.step = self.program.step(rank, channel, state.index);
         if state.step.is_some() {
             self.look(actor);
         }
@@ -167,7 +168,7 @@ impl<S: StepSource> Engine<'_, S> {
         let Some(step) = self.actors[actor].step else { return };
         let (rank, channel) = self.place(actor);
         let sources = if step.flags.has(Flags::AWAIT) { self.sources(rank, channel, &step) } else { Vec::new() };
-        let capacity = self.source.slots() as u64;
+        let capacity = self.fabric.slots.max(1) as u64;
         while self.actors[actor].looked < sources.len() {
             let (name, from) = sources[self.actors[actor].looked];
             let latency = self.latency(from, rank);
@@ -240,7 +241,7 @@ impl<S: StepSource> Engine<'_, S> {
         }
         if let Some(name) = self.sink(rank, channel, step) {
             let readers = self.reader_count(rank, step);
-            let capacity = self.source.slots() as u64;
+            let capacity = self.fabric.slots.max(1) as u64;
             let link = self.links.entry(name).or_default();
             if step.flags.has(Flags::CREDIT) {
                 link.fill(capacity, readers);
@@ -278,8 +279,8 @@ impl<S: StepSource> Engine<'_, S> {
         }
     }
 
-    fn others(&self, rank: u32, group: Group) -> impl Iterator<Item = u32> + use<S> {
-        self.source.members(group, rank).into_iter().filter(move |&member| member != rank)
+    fn others(&self, rank: u32, group: Group) -> impl Iterator<Item = u32> {
+        self.program.world().members(group, rank).into_iter().filter(move |&member| member != rank)
     }
 
     fn reader_count(&self, rank: u32, step: &Step) -> u32 {
@@ -287,7 +288,8 @@ impl<S: StepSource> Engine<'_, S> {
     }
 
     fn near(&self, a: u32, b: u32) -> bool {
-        self.source.domain(a) == self.source.domain(b)
+        let world = self.program.world();
+        world.seat(a).0 == world.seat(b).0
     }
 
     fn latency(&self, from: u32, to: u32) -> u64 {
@@ -312,7 +314,7 @@ impl<S: StepSource> Engine<'_, S> {
         };
         let local = [step.src(), step.dst()].iter().filter(|&&space| space != Space::Nothing).count() as u64;
         let per_byte = taking + putting + local * self.fabric.memory_ps;
-        let bytes = step.len as u64 * self.source.element_size() as u64;
+        let bytes = step.len as u64 * self.program.call(rank).dtype.size() as u64;
         self.fabric.step_ns * 1000 + bytes * per_byte
     }
 }

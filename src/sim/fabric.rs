@@ -31,6 +31,8 @@ pub struct Fabric {
     pub memory_ps: u64,
     /// What each step costs whatever its length, in nanoseconds.
     pub step_ns: u64,
+    /// Slots of each link, at least one.
+    pub slots: u32,
     /// Whether channels run beside each other.
     pub sharing: Sharing,
 }
@@ -43,6 +45,7 @@ impl Fabric {
         far: Class { latency_ns: 150, put_ps: 25, take_ps: 120 },
         memory_ps: 25,
         step_ns: 5,
+        slots: 4,
         sharing: Sharing::OneCore,
     };
 

@@ -14,31 +14,29 @@
 //! | file | idea |
 //! |---|---|
 //! | `fabric` | what things cost |
-//! | `source` | what is simulated: anything that yields steps |
 //! | `link` | the slots of one link: who waits for what |
 //! | `engine` | the event loop |
 //!
-//! Steps are asked for one at a time and links are kept only while they are in use, so memory grows with ranks × channels and with messages
+//! What is simulated is a [`Program`], that is, what the prover proves: a [`crate::plan::Plan`], or a list of steps. Steps are asked for one at a time and links are kept only while they are in use, so memory grows with ranks × channels and with messages
 //! under way, not with the length of the plan.
 #![forbid(unsafe_code)]
 
 mod engine;
 mod fabric;
 mod link;
-mod source;
 
 pub use engine::{Event, Message, Span, Stuck, simulate};
 pub use fabric::{Class, Fabric, Sharing};
-pub use source::StepSource;
 
+use crate::check::Program;
 use alloc::vec::Vec;
 
 /// Steps that a simulation takes at most; a plan that needs more is too large to look at step by step.
 pub const MAX_STEPS: u64 = 50_000_000;
 
 /// How long it takes until the last rank is done, in nanoseconds, rounded up.
-pub fn predict(source: &impl StepSource, fabric: &Fabric) -> Result<u64, Stuck> {
-    let end = simulate(source, fabric, MAX_STEPS, &mut |_| ())?;
+pub fn predict(program: &impl Program, fabric: &Fabric) -> Result<u64, Stuck> {
+    let end = simulate(program, fabric, MAX_STEPS, &mut |_| ())?;
     Ok(end.div_ceil(1000))
 }
 
@@ -56,9 +54,9 @@ pub struct History {
 }
 
 /// Everything that happens, up to so many steps and so many messages; what is more is counted.
-pub fn history(source: &impl StepSource, fabric: &Fabric, most: usize) -> Result<History, Stuck> {
+pub fn history(program: &impl Program, fabric: &Fabric, most: usize) -> Result<History, Stuck> {
     let mut history = History::default();
-    history.end = simulate(source, fabric, MAX_STEPS, &mut |event| match event {
+    history.end = simulate(program, fabric, MAX_STEPS, &mut |event| match event {
         Event::Span(span) if history.spans.len() < most => history.spans.push(span.clone()),
         Event::Message(message) if history.messages.len() < most => history.messages.push(message.clone()),
         _ => history.left_out += 1,

@@ -9,11 +9,13 @@
 //! | `terminal` | colour and progress, only where somebody looks |
 
 mod bytes;
+mod check;
 mod completions;
 mod doctor;
 
 mod launch;
 mod perf;
+mod plan;
 mod run;
 mod svg;
 mod terminal;
@@ -47,7 +49,9 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Doctor(doctor::Options),
+    Check(check::Options),
     Perf(Box<perf::Options>),
+    Plan(Box<plan::Options>),
     Run(run::Options),
     Completions(completions::Options),
 }
@@ -74,8 +78,10 @@ pub(crate) type Outcome = Result<(), Failure>;
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
+        Command::Check(options) => check::main(&options),
         Command::Doctor(options) => doctor::main(&options),
         Command::Perf(options) => perf::main(&options),
+        Command::Plan(options) => plan::main(&options),
         Command::Run(options) => run::main(options),
         Command::Completions(options) => completions::main(&options),
     };

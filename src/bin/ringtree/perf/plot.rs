@@ -41,9 +41,11 @@ pub(super) fn draw(rows: &[Row]) -> Option<String> {
     let sizes = || rows.iter().map(|row| row.case.bytes as f64);
     let widths = || rows.iter().map(|row| row.bus_bandwidth());
     let (x, y) = (x_axis(sizes().fold(f64::MAX, f64::min), sizes().fold(0.0, f64::max)), {
-        let low = 10f64.powf(widths().fold(f64::MAX, f64::min).log10().floor());
-        let high = 10f64.powf(widths().fold(0.0, f64::max).log10().ceil());
-        Axis { low, high: high.max(low * 10.0), from: HEIGHT - BOTTOM, to: TOP }
+        let (low, high) = (widths().fold(f64::MAX, f64::min), widths().fold(0.0, f64::max));
+        // The next of 1, 2, 5, 10 … below and above, and never less than a decade.
+        let low = ticks(low).take_while(|&tick| tick <= low * 1.0001).last().unwrap_or(low);
+        let high = ticks(low).find(|&tick| tick >= high.max(low * 9.0)).unwrap_or(high);
+        Axis { low, high, from: HEIGHT - BOTTOM, to: TOP }
     });
     let title = format!("{}, {} ranks: bus bandwidth by message size", first.case.kind, first.case.ranks);
     let mut svg = Svg::new(WIDTH, HEIGHT);
@@ -87,18 +89,11 @@ fn x_axis(low: f64, high: f64) -> Axis {
 
 fn grid(svg: &mut Svg, x: &Axis, y: &Axis) {
     let (left, right, bottom) = (LEFT, WIDTH - RIGHT, HEIGHT - BOTTOM);
-    let mut decade = y.low;
-    while decade <= y.high * 1.001 {
-        for part in [1.0, 2.0, 5.0] {
-            let value = decade * part;
-            if value > y.high * 1.001 {
-                break;
-            }
-            let at = y.at(value);
-            svg.line((left, at), (right, at), (colour::FAINT, if part == 1.0 { 1.5 } else { 0.75 }), "");
-            svg.text((left - 8.0, at + 4.0), (12.0, colour::INK), Anchor::End, &plain(value));
-        }
-        decade *= 10.0;
+    for value in ticks(y.low).filter(|&value| value >= y.low * 0.999).take_while(|&value| value <= y.high * 1.001) {
+        let at = y.at(value);
+        let whole = value.log10().fract().abs() < 1e-6;
+        svg.line((left, at), (right, at), (colour::FAINT, if whole { 1.5 } else { 0.75 }), "");
+        svg.text((left - 8.0, at + 4.0), (12.0, colour::INK), Anchor::End, &plain(value));
     }
     // About ten labels: every power of two, every second, every third …
     let powers = (x.high / x.low).log2();
@@ -117,6 +112,12 @@ fn grid(svg: &mut Svg, x: &Axis, y: &Axis) {
     svg.line((left, TOP), (left, bottom), (colour::GREY, 1.0), "");
     svg.text(((left + right) / 2.0, HEIGHT - 18.0), (14.0, colour::INK), Anchor::Middle, "message size (bytes)");
     svg.upright((22.0, (TOP + bottom) / 2.0), 14.0, "bus bandwidth (GB/s)");
+}
+
+/// 1, 2, 5 times powers of ten, from the decade of that value on.
+fn ticks(from: f64) -> impl Iterator<Item = f64> {
+    let first = from.log10().floor() as i32;
+    (first..first + 30).flat_map(|power| [1.0, 2.0, 5.0].map(|part| part * 10f64.powi(power)))
 }
 
 /// `0.001`, `0.5`, `20`, without a float's tail.

@@ -1,0 +1,347 @@
+//! `ringtree plan`.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `words` | a step as a sentence |
+//! | `diagram` | the space-time picture |
+
+mod diagram;
+mod words;
+
+use crate::bytes::{self, human};
+use crate::terminal::{Paint, print};
+use crate::{Failure, Outcome};
+use clap::{Args, ValueEnum};
+use ringtree::plan::{Algorithm, Plan, Tuning, World};
+use ringtree::sim::{Fabric, history, predict};
+use ringtree::types::Call;
+use ringtree::{Collective, DataType, Reduction};
+use serde_json::{Value, json};
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+/// Steps of a rank that are printed without --all.
+const FIRST_STEPS: u64 = 40;
+/// Steps and messages that a picture is made from.
+const MOST_DRAWN: usize = 2_000_000;
+
+const EXAMPLES: &str = "\
+Examples:
+  ringtree plan all_reduce -g 4                              why this algorithm, and rank by rank what it does
+  ringtree plan all_reduce -g 8 -b 1M --svg plan.svg         with a space-time picture; open it in a browser
+  ringtree plan all_gather -g 8 --algorithm ring --rank 3    one rank of a ring
+  ringtree plan all_reduce --domains 4,4 --fabric cluster    two hosts of four ranks
+
+Nothing is measured or started: a plan is data, and times are predictions of a model.";
+
+/// Print, and draw, what each rank of a collective will do, and why
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Options {
+    /// all_reduce, all_gather, reduce_scatter, broadcast, reduce, gather, scatter, alltoall or barrier
+    #[arg(value_name = "COLLECTIVE", value_parser = collective)]
+    collective: Collective,
+    /// How many ranks
+    #[arg(short = 'g', long = "ranks", value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    ranks: u32,
+    /// Size of the vector in bytes; K, M, G are powers of 1024
+    #[arg(short = 'b', long = "bytes", value_name = "SIZE", default_value = "64K", value_parser = bytes::parse)]
+    bytes: u64,
+    /// Element type
+    #[arg(short = 'd', long = "datatype", value_name = "TYPE", default_value = "f32", value_parser = dtype)]
+    dtype: DataType,
+    /// sum, prod, min, max, avg or mulsum
+    #[arg(short = 'o', long = "op", value_name = "OP", default_value = "sum", value_parser = reduction)]
+    reduction: Reduction,
+    /// The root's rank
+    #[arg(short = 'r', long = "root", value_name = "ROOT", default_value_t = 0)]
+    root: u32,
+    /// Force this algorithm
+    #[arg(long = "algorithm", alias = "algo", value_name = "ALGORITHM", value_parser = algorithm)]
+    algorithm: Option<Algorithm>,
+    /// Sizes of the domains (caches, NUMA nodes, hosts) that ranks share, as 4,4; in place of -g
+    #[arg(long, value_name = "N,N,...", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=4096))]
+    domains: Vec<u32>,
+    /// At most so many channels
+    #[arg(long, value_name = "N")]
+    channels: Option<u32>,
+    /// Bytes of one message
+    #[arg(long, value_name = "SIZE", value_parser = bytes::parse)]
+    chunk: Option<u64>,
+    /// Cores that the ranks share, when fewer than ranks
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    cores: u32,
+    /// Ranks can address each other's buffers, as with registered memory
+    #[arg(long)]
+    windows: bool,
+    /// The bits must not depend on size, chunks, channels or algorithm
+    #[arg(long)]
+    reproducible: bool,
+    /// What the picture and the simulated time are based on
+    #[arg(long, value_enum, default_value_t = FabricName::Host)]
+    fabric: FabricName,
+    /// Print this rank only
+    #[arg(long, value_name = "RANK")]
+    rank: Option<u32>,
+    /// Print every step, not the first 40 of each rank
+    #[arg(long)]
+    all: bool,
+    /// Draw the space-time diagram into that file
+    #[arg(long, value_name = "FILE.svg")]
+    svg: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// The fabrics that the simulator knows.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum FabricName {
+    /// One host: shared caches within a domain, memory between domains
+    Host,
+    /// Hosts on a network of 100 Gb/s
+    Cluster,
+}
+
+impl FabricName {
+    fn fabric(self) -> Fabric {
+        match self {
+            FabricName::Host => Fabric::HOST,
+            FabricName::Cluster => Fabric::CLUSTER,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            FabricName::Host => "one host",
+            FabricName::Cluster => "a cluster (100 Gb/s)",
+        }
+    }
+}
+
+fn names<T>(all: &[T], name: fn(&T) -> &'static str) -> String {
+    all.iter().map(name).collect::<Vec<_>>().join(", ")
+}
+
+/// The collective of that name, for clap.
+pub(crate) fn collective(text: &str) -> Result<Collective, String> {
+    let wanted = if text == "all_to_all" { "alltoall" } else { text };
+    let found = Collective::ALL.into_iter().find(|collective| collective.name() == wanted);
+    found.ok_or_else(|| format!("there is no such collective; there are {}", names(&Collective::ALL, |c| c.name())))
+}
+
+/// The algorithm of that name, for clap.
+pub(crate) fn algorithm(text: &str) -> Result<Algorithm, String> {
+    Algorithm::from_name(text)
+        .ok_or_else(|| format!("there is no such algorithm; there are {}", names(&Algorithm::ALL, |a| a.name())))
+}
+
+fn dtype(text: &str) -> Result<DataType, String> {
+    DataType::from_name(text)
+        .ok_or_else(|| format!("there is no such type; there are {}", names(&DataType::ALL, |d| d.name())))
+}
+
+fn reduction(text: &str) -> Result<Reduction, String> {
+    Reduction::from_name(text)
+        .ok_or_else(|| format!("there is no such operation; there are {}", names(&Reduction::ALL, |r| r.name())))
+}
+
+impl Options {
+    fn world(&self) -> Result<World, Failure> {
+        let total: u64 = self.domains.iter().map(|&size| size as u64).sum();
+        match total {
+            0 => Ok(World::flat(self.ranks)),
+            1..=4096 => Ok(World::domains(&self.domains)),
+            _ => Err(Failure::Usage(format!("--domains has {total} ranks together; at most 4096 are planned here"))),
+        }
+    }
+
+    fn call(&self, world: &World) -> Call {
+        let blocks = if self.collective.has_blocks() { world.size() as u64 } else { 1 };
+        let count = match self.collective {
+            Collective::Barrier => 0,
+            _ => (self.bytes / self.dtype.size() as u64 / blocks).max(1),
+        };
+        let reduction = if self.collective.reduces() { self.reduction } else { Reduction::Sum };
+        let root = if self.collective.has_root() { self.root } else { 0 };
+        Call::new(self.collective, self.dtype, reduction, root, count)
+    }
+
+    fn tuning(&self) -> Result<Tuning, Failure> {
+        let chunk_bytes = self.chunk.map(|chunk| {
+            u32::try_from(chunk)
+                .map_err(|_| Failure::Usage("--chunk is too large: a message has less than 4 GiB".to_string()))
+        });
+        Ok(Tuning {
+            algorithm: self.algorithm,
+            chunk_bytes: chunk_bytes.transpose()?,
+            channels: self.channels,
+            reproducible: self.reproducible,
+            windows: self.windows,
+            cores: self.cores,
+        })
+    }
+}
+
+pub(crate) fn main(options: &Options) -> Outcome {
+    let world = options.world()?;
+    if let Some(rank) = options.rank.filter(|&rank| rank >= world.size()) {
+        return Err(Failure::Usage(format!("there is no rank {rank}: ranks go from 0 to {}", world.size() - 1)));
+    }
+    let (call, tuning) = (options.call(&world), options.tuning()?);
+    let plan = Plan::new(&world, &call, &tuning).map_err(|error| Failure::Usage(error.to_string()))?;
+    let simulated = predict(&plan, &options.fabric.fabric());
+    if let Some(path) = &options.svg {
+        draw(options, &plan, path)?;
+    }
+    if options.json {
+        print(&format!("{:#}\n", as_json(options, &plan, &tuning, simulated.ok())));
+        return Ok(());
+    }
+    let mut out = String::new();
+    summary(&mut out, &plan, &tuning);
+    match &simulated {
+        Ok(time) => {
+            let _ = writeln!(out, "Simulated step by step on {}: {}", options.fabric.name(), duration(*time));
+        }
+        Err(stuck) => {
+            let _ = writeln!(out, "Not simulated: {stuck}");
+        }
+    }
+    let ranks = options.rank.map_or(0..world.size(), |rank| rank..rank + 1);
+    // What is the same for all is not printed four thousand times.
+    let shown = if options.all || options.rank.is_some() { ranks.end } else { ranks.end.min(ranks.start + 8) };
+    for rank in ranks.start..shown {
+        steps(&mut out, options, &plan, rank);
+    }
+    if shown < ranks.end {
+        let _ = writeln!(out, "\n… and {} more ranks: --rank R shows one, --all shows all", ranks.end - shown);
+    }
+    print(&out);
+    Ok(())
+}
+
+/// The call in words.
+fn call_words(plan: &Plan) -> String {
+    let (call, world) = (plan.call(), plan.world());
+    let mut text = call.collective.to_string();
+    if call.collective != Collective::Barrier {
+        let blocks = if call.collective.has_blocks() { world.size() as u64 } else { 1 };
+        let bytes = call.count * blocks * call.dtype.size() as u64;
+        let _ = write!(text, " of {} {} ({})", call.count * blocks, call.dtype, human(bytes));
+    }
+    if call.collective.reduces() {
+        let _ = write!(text, ", {}", call.reduction);
+    }
+    if call.collective.has_root() {
+        let _ = write!(text, ", root {}", call.root);
+    }
+    let _ = write!(text, ", {} ranks", world.size());
+    if world.domain_count() > 1 {
+        let _ = write!(text, " in {} domains", world.domain_count());
+    }
+    text
+}
+
+/// `0.42 us`, `12.3 us`, `4.56 ms`.
+fn duration(nanoseconds: u64) -> String {
+    match nanoseconds {
+        0..1_000 => format!("{nanoseconds} ns"),
+        1_000..1_000_000 => format!("{:.2} us", nanoseconds as f64 / 1e3),
+        _ => format!("{:.2} ms", nanoseconds as f64 / 1e6),
+    }
+}
+
+fn summary(out: &mut String, plan: &Plan, tuning: &Tuning) {
+    let paint = Paint::stdout();
+    let _ = writeln!(out, "{}", paint.bold(&call_words(plan)));
+    let message = human(plan.slot_len() as u64 * plan.call().dtype.size() as u64);
+    let channels = plan.channels();
+    let (s, algorithm) = (if channels == 1 { "" } else { "s" }, plan.algorithm());
+    let _ = writeln!(
+        out,
+        "Plan: {algorithm}, {channels} channel{s}, messages of at most {message}, digest {:016x}\n",
+        plan.digest()
+    );
+    let _ = writeln!(out, "Candidates, with what the cost model predicts:");
+    let asked_for_none = Tuning { algorithm: None, ..tuning.clone() };
+    for candidate in Plan::candidates(plan.world(), plan.call(), &asked_for_none) {
+        let chosen = candidate.algorithm == plan.algorithm();
+        let mark = if chosen { "*" } else { " " };
+        let name = format!("{mark} {:10}", candidate.algorithm.name());
+        let name = if chosen { paint.green(&name) } else { name };
+        let _ = writeln!(out, "{name} {:>10}  {}", duration(candidate.nanoseconds), paint.dim(&candidate.reason));
+    }
+    let _ = writeln!(out, "\nWhy: {}", plan.explain());
+}
+
+fn steps(out: &mut String, options: &Options, plan: &Plan, rank: u32) {
+    for channel in 0..plan.channels() {
+        let count = plan.step_count(rank, channel);
+        let title = match plan.channels() {
+            1 => format!("Rank {rank}: {count} steps"),
+            _ => format!("Rank {rank}, channel {channel}: {count} steps"),
+        };
+        let _ = writeln!(out, "\n{}", Paint::stdout().bold(&title));
+        let most = if options.all { count } else { count.min(FIRST_STEPS) };
+        for (index, step) in (0..most).filter_map(|index| Some((index, plan.step(rank, channel, index)?))) {
+            let _ = writeln!(out, "{index:>5}  {}", words::describe(&step));
+        }
+        if most < count {
+            let _ = writeln!(out, "       … and {} more (--all)", count - most);
+        }
+    }
+}
+
+fn as_json(options: &Options, plan: &Plan, tuning: &Tuning, simulated: Option<u64>) -> Value {
+    let asked_for_none = Tuning { algorithm: None, ..tuning.clone() };
+    let candidates: Vec<Value> = Plan::candidates(plan.world(), plan.call(), &asked_for_none)
+        .iter()
+        .map(|candidate| {
+            json!({
+                "algorithm": candidate.algorithm.name(),
+                "nanoseconds": candidate.nanoseconds,
+                "reason": candidate.reason,
+            })
+        })
+        .collect();
+    let ranks = options.rank.map_or(0..plan.world().size(), |rank| rank..rank + 1);
+    let list = |rank: u32, channel: u32| {
+        let count = plan.step_count(rank, channel);
+        let most = if options.all { count } else { count.min(FIRST_STEPS) };
+        let steps: Vec<String> =
+            (0..most).filter_map(|index| plan.step(rank, channel, index)).map(|step| words::describe(&step)).collect();
+        json!({ "rank": rank, "channel": channel, "count": count, "steps": steps })
+    };
+    let lists: Vec<Value> = ranks
+        .flat_map(|rank| (0..plan.channels()).map(move |channel| (rank, channel)))
+        .map(|(r, c)| list(r, c))
+        .collect();
+    json!({
+        "call": call_words(plan),
+        "algorithm": plan.algorithm().name(),
+        "channels": plan.channels(),
+        "slot_len": plan.slot_len(),
+        "digest": format!("{:016x}", plan.digest()),
+        "candidates": candidates,
+        "why": plan.explain(),
+        "simulated_ns": simulated,
+        "lists": lists,
+    })
+}
+
+fn draw(options: &Options, plan: &Plan, path: &Path) -> Outcome {
+    let history = history(plan, &options.fabric.fabric(), MOST_DRAWN).map_err(Failure::failed)?;
+    let time = duration(history.end.div_ceil(1000)).replace("us", "µs");
+    let picture = diagram::draw(&diagram::Scene {
+        history: &history,
+        channels: plan.channels(),
+        ranks: plan.world().size(),
+        title: format!("{}: {}", call_words(plan), plan.algorithm()),
+        subtitle: format!("Simulated on {}: {time} until the last rank is done.", options.fabric.name()),
+    });
+    std::fs::write(path, picture)
+        .map_err(|error| Failure::Failed(format!("{} can't be written: {error}", path.display())))?;
+    eprintln!("{}", Paint::stderr().dim(&format!("diagram written to {}", path.display())));
+    Ok(())
+}

@@ -1,8 +1,13 @@
 //! How long a start may take and where its sockets listen.
 
+use std::fmt;
+use std::io::Read;
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::time::Duration;
 
+use super::store::require_private;
 use crate::{Error, Result};
 
 /// How the ranks of a job look for each other.
@@ -15,11 +20,66 @@ pub struct BootConfig {
     pub address: Option<SocketAddr>,
     /// The job is known to be on one host: nothing listens where another host could reach it.
     pub one_host: bool,
+    /// What all ranks know beforehand: `RINGTREE_SECRET`, or the content of the file that `RINGTREE_SECRET_FILE` names and only its owner can
+    /// read. Needed where the unique id itself is handed out over a network.
+    pub secret: Option<JobSecret>,
 }
+
+/// A secret that the ranks of a job were given when they were started. Debug never prints it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct JobSecret(Vec<u8>);
+
+impl JobSecret {
+    /// These bytes as the secret.
+    pub fn new(bytes: impl Into<Vec<u8>>) -> JobSecret {
+        JobSecret(bytes.into())
+    }
+
+    /// The content of a file that belongs to this user and nobody else can read, without the white space at its ends.
+    pub fn from_file(path: &Path) -> Result<JobSecret> {
+        let failed = |error: std::io::Error| {
+            let errno = error.raw_os_error().unwrap_or(libc::EIO);
+            Error::from_errno(
+                format!("reading RINGTREE_SECRET_FILE '{}'", path.display()),
+                errno,
+                "Name a file of this user with mode 0600",
+            )
+        };
+        let options = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
+        let file = options.map_err(failed)?;
+        require_private(&file, path)?;
+        let mut bytes = Vec::new();
+        file.take(MAX_SECRET).read_to_end(&mut bytes).map_err(failed)?;
+        JobSecret::not_empty(bytes.trim_ascii(), "RINGTREE_SECRET_FILE")
+    }
+
+    fn not_empty(bytes: &[u8], variable: &str) -> Result<JobSecret> {
+        if bytes.is_empty() {
+            return Err(Error::misuse(
+                format!("{variable} holds an empty secret"),
+                "Put at least 16 random characters there",
+            ));
+        }
+        Ok(JobSecret::new(bytes))
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for JobSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JobSecret(…)")
+    }
+}
+
+/// The most bytes of a secret that count.
+const MAX_SECRET: u64 = 4096;
 
 impl Default for BootConfig {
     fn default() -> BootConfig {
-        BootConfig { timeout: Duration::from_secs(120), address: None, one_host: false }
+        BootConfig { timeout: Duration::from_secs(120), address: None, one_host: false, secret: None }
     }
 }
 
@@ -48,6 +108,17 @@ impl BootConfig {
                 )
             })?);
         }
+        config.secret = match (env("RINGTREE_SECRET"), env("RINGTREE_SECRET_FILE")) {
+            (Some(_), Some(_)) => {
+                return Err(Error::misuse(
+                    "both RINGTREE_SECRET and RINGTREE_SECRET_FILE are set",
+                    "Set one of them, the same on all ranks",
+                ));
+            }
+            (Some(text), None) => Some(JobSecret::not_empty(text.trim().as_bytes(), "RINGTREE_SECRET")?),
+            (None, Some(path)) => Some(JobSecret::from_file(Path::new(&path))?),
+            (None, None) => None,
+        };
         Ok(config)
     }
 }
@@ -79,6 +150,27 @@ mod tests {
         assert_eq!(config.address, Some("10.0.0.5:0".parse().unwrap()));
         let config = read(&[("RINGTREE_ADDRESS", "[::1]:70")]).unwrap();
         assert_eq!(config.address, Some("[::1]:70".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_secret_comes_from_a_variable_or_from_a_private_file_only() {
+        use std::os::unix::fs::PermissionsExt;
+        let path = std::env::temp_dir().join(format!("ringtree-secret-{}", std::process::id()));
+        let name = path.to_str().unwrap();
+        std::fs::write(&path, "hush hush\n").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+        let message = read(&[("RINGTREE_SECRET_FILE", name)]).unwrap_err().to_string();
+        assert!(message.contains("is not a private file") && message.contains("0640"), "{message}");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let secret = read(&[("RINGTREE_SECRET_FILE", name)]).unwrap().secret.unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(secret.bytes(), b"hush hush");
+        assert!(!format!("{secret:?}").contains("hush"));
+        assert_eq!(read(&[("RINGTREE_SECRET", "hush hush")]).unwrap().secret.unwrap(), secret);
+        for bad in [&[("RINGTREE_SECRET", "  ")][..], &[("RINGTREE_SECRET", "a"), ("RINGTREE_SECRET_FILE", name)]] {
+            assert!(matches!(read(bad), Err(Error::Misuse { .. })));
+        }
+        assert!(matches!(read(&[("RINGTREE_SECRET_FILE", name)]), Err(Error::System { .. })));
     }
 
     #[test]

@@ -13,7 +13,7 @@
 
 use std::fmt;
 
-use super::config::BootConfig;
+use super::config::{BootConfig, JobSecret};
 use super::host::{listen_here, random};
 use super::hub::Hub;
 use super::message::{Endpoint, Reader, Writer};
@@ -46,6 +46,35 @@ impl UniqueId {
         let id = UniqueId::assemble(random()?, root, random()?);
         Hub::start_root(&id.secret, listeners, config.timeout)?;
         Ok(id)
+    }
+
+    /// A new id, and what may be shown of it on the way to ranks that know the job's secret: there the id's own secret is replaced by a random
+    /// word, and the secret follows from both. Without a job's secret the whole id is shown.
+    pub(crate) fn veiled(config: &BootConfig) -> Result<(UniqueId, UniqueId)> {
+        let Some(secret) = &config.secret else {
+            let id = UniqueId::with_config(config)?;
+            return Ok((id.clone(), id));
+        };
+        let (root, listeners) = listen_here(config)?;
+        let shown = UniqueId::assemble(random()?, root, random()?);
+        let id = shown.unveil(secret);
+        Hub::start_root(&id.secret, listeners, config.timeout)?;
+        Ok((id, shown))
+    }
+
+    /// The id that was shown, if the job has a secret.
+    pub(crate) fn unveiled(self, config: &BootConfig) -> UniqueId {
+        match &config.secret {
+            Some(secret) => self.unveil(secret),
+            None => self,
+        }
+    }
+
+    fn unveil(&self, secret: &JobSecret) -> UniqueId {
+        let mut job = [0; 8];
+        job.copy_from_slice(&self.bytes[USED - 8..USED]);
+        let own = derive(secret.bytes(), &[b"ringtree id from a job's secret", &self.secret, &job]);
+        UniqueId::assemble(own, self.root, job)
     }
 
     fn assemble(secret: Secret, root: Endpoint, job: [u8; 8]) -> UniqueId {
@@ -190,7 +219,8 @@ mod tests {
 
     #[test]
     fn two_ids_share_no_secret_and_no_address() {
-        let config = BootConfig { one_host: true, timeout: std::time::Duration::from_millis(1), address: None };
+        let config =
+            BootConfig { one_host: true, timeout: std::time::Duration::from_millis(1), ..BootConfig::default() };
         let (a, b) = (UniqueId::with_config(&config).unwrap(), UniqueId::with_config(&config).unwrap());
         assert_ne!(a.secret, b.secret);
         assert_ne!(a.root.unix, b.root.unix);

@@ -8,7 +8,7 @@ use crate::boot::host::listen_tcp;
 use crate::boot::wire::Wire;
 
 fn config(seconds: f64) -> BootConfig {
-    BootConfig { timeout: Duration::from_secs_f64(seconds), address: None, one_host: true }
+    BootConfig { timeout: Duration::from_secs_f64(seconds), one_host: true, ..BootConfig::default() }
 }
 
 /// Each of `ranks` as a thread that joins and then does `work`; the results by place in `ranks`.

@@ -161,7 +161,8 @@ fn is_short(case: &Case) -> bool {
     let Some(plan) = plan(case) else { return false };
     let n = case.world.size();
     let steps: u64 = (0..n).map(|rank| (0..plan.channels()).map(|c| plan.step_count(rank, c)).sum::<u64>()).sum();
-    let reads = if plan.algorithm() == Algorithm::OneShot { u64::from(n) * u64::from(n) * case.call.count.max(1) } else { 0 };
+    let reads =
+        if plan.algorithm() == Algorithm::OneShot { u64::from(n) * u64::from(n) * case.call.count.max(1) } else { 0 };
     // A barrier carries the clocks of all ranks with every message.
     let clocks = if case.call.collective == Collective::Barrier { u64::from(n) * steps } else { 0 };
     steps <= MOST_STEPS && reads <= MOST_READS && clocks <= MOST_READS * 8
@@ -179,7 +180,13 @@ fn chosen_numbers_of_ranks_up_to_4096_are_right() {
                     _ if collective.has_blocks() => 1,
                     _ => u64::from(n),
                 };
-                let call = Call::new(collective, DataType::F64, Reduction::Sum, n / 3 * u32::from(collective.has_root()), count);
+                let call = Call::new(
+                    collective,
+                    DataType::F64,
+                    Reduction::Sum,
+                    n / 3 * u32::from(collective.has_root()),
+                    count,
+                );
                 let world = worlds(algorithm, n).swap_remove(0);
                 let tuning = Tuning { algorithm: Some(algorithm), ..Tuning::default() };
                 cases.push(Case { world, call, tuning, in_place: false });
@@ -194,7 +201,7 @@ fn chosen_numbers_of_ranks_up_to_4096_are_right() {
 #[test]
 #[ignore]
 fn each_time() {
-    for n in [1000, 4096] {
+    for n in [4096] {
         for algorithm in Algorithm::ALL.into_iter().filter(|algorithm| *algorithm != Algorithm::Owner) {
             for collective in Collective::ALL {
                 let count = match collective {
@@ -206,7 +213,7 @@ fn each_time() {
                 let world = worlds(algorithm, n).swap_remove(0);
                 let tuning = Tuning { algorithm: Some(algorithm), ..Tuning::default() };
                 let case = Case { world, call, tuning, in_place: false };
-                if is_short(&case) {
+                if is_short(&case) && algorithm == Algorithm::Ring && collective == Collective::AllReduce {
                     let since = Instant::now();
                     let (_, report) = prove_case(&case).unwrap();
                     println!("{n} {algorithm} {collective}: {:.2} s {report}", since.elapsed().as_secs_f64());

@@ -4,7 +4,8 @@ use super::bruck::{self, Bruck};
 use super::cut::{Block, Cut};
 use super::direct::Direct;
 use super::halving::{self, Halving};
-use super::lane::Lane;
+use super::hierarchy::Hierarchy;
+use super::lane::{Lane, Track};
 use super::owner::{self, Owner};
 use super::pairwise::{Lots, Pairwise};
 use super::ring::{self, Ring};
@@ -32,7 +33,7 @@ pub(super) struct Job<'a> {
 }
 
 /// A channel's share of a vector, or of every equal block.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Share {
     pub(super) at: u64,
     pub(super) len: u64,
@@ -60,8 +61,20 @@ impl Job<'_> {
         Share { at: slices.start(channel), len: slices.length(channel) }
     }
 
-    /// The lane of one channel; the algorithm is known to fit.
-    pub(super) fn lane(&self, algorithm: Algorithm, channel: u32) -> Lane {
+    /// What one channel runs; the algorithm is known to fit.
+    pub(super) fn track(&self, algorithm: Algorithm, channel: u32) -> Track {
+        if algorithm == Algorithm::Hierarchy && self.call.count > 0 {
+            return Track::Layered(Hierarchy::new(self, self.share(channel)));
+        }
+        Track::Flat(self.lane(algorithm, channel))
+    }
+
+    /// The most elements that halving exchanges whole.
+    pub(super) fn exchange_elements(&self) -> u64 {
+        self.chunk.min(EXCHANGE_BYTES / self.call.dtype.size() as u64)
+    }
+
+    fn lane(&self, algorithm: Algorithm, channel: u32) -> Lane {
         let call = self.call;
         let nothing = call.count == 0 && call.counts.is_none() && call.collective != Collective::Barrier;
         if nothing || (call.collective == Collective::Barrier && self.size() == 1) {
@@ -178,7 +191,7 @@ impl Job<'_> {
         Lane::Halving(match self.call.collective {
             Collective::AllReduce => {
                 let part = self.share(channel);
-                let exchange = part.len <= self.chunk.min(EXCHANGE_BYTES / self.call.dtype.size() as u64);
+                let exchange = part.len <= self.exchange_elements();
                 Halving::vector(size, part.at, part.len, self.unit(), self.chunk, exchange, finish)
             }
             Collective::ReduceScatter => Halving::blocks(halving::Way::ReduceScatter, size, count, self.chunk, finish),

@@ -74,13 +74,19 @@ pub(super) fn refusal(algorithm: Algorithm, world: &World, call: &Call, tuning: 
         Halving => matches!(call.collective, AllReduce | AllGather | ReduceScatter),
         Bruck => matches!(call.collective, AllGather | ReduceScatter | Barrier),
         Pairwise => call.collective == AllToAll,
-        Hierarchy => false,
+        Hierarchy => matches!(call.collective, AllReduce | AllGather | ReduceScatter | Broadcast),
     };
     if !does {
         return Some("it has no form of this collective");
     }
     if unequal && matches!(algorithm, Halving | Bruck | Hierarchy) {
         return Some("it needs blocks of equal length");
+    }
+    if algorithm == Hierarchy && world.domain_count() < 2 {
+        return Some("there is one domain only");
+    }
+    if algorithm == Hierarchy && world.largest_domain() < 2 {
+        return Some("every domain has one rank only");
     }
     if algorithm == Owner {
         if !tuning.windows {

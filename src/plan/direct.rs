@@ -82,7 +82,8 @@ fn gather(cut: &Cut, seat: Seat, index: u64) -> Step {
     match turn(index, cut.round_count(), 1, 1, u64::from(seat.size) - 1) {
         Turn::Head(round, _) => {
             let piece = cut.piece(round, seat.place);
-            Step::of(piece.len).read(Space::Input, piece.input).write(Space::Output, piece.output).put_board()
+            let step = Step::of(piece.len).read(Space::Input, piece.input).write(Space::Output, piece.output);
+            if seat.size > 1 { step.put_board() } else { step }
         }
         Turn::Tail(round, sub) => {
             let from = after(seat, 1 + sub as u32);

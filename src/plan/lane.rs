@@ -5,13 +5,14 @@ use super::bruck::Bruck;
 use super::cut::Cut;
 use super::direct::Direct;
 use super::halving::Halving;
+use super::hierarchy::Hierarchy;
 use super::owner::Owner;
 use super::pairwise::Pairwise;
 use super::ring::Ring;
 use super::star::Star;
 use super::tree::Tree;
 use super::twoshot::TwoShot;
-use super::{Flags, Space, Step};
+use super::{Flags, Space, Step, World};
 
 /// Who asks: a place in a group of that size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,6 +126,54 @@ impl Lane {
             Lane::Halving(lane) => lane.slot(),
             Lane::Bruck(lane) => lane.slot(),
             Lane::Pairwise(lane) => lane.slot(),
+        }
+    }
+}
+
+/// What a channel of a plan runs.
+#[derive(Clone, Debug)]
+pub(super) enum Track {
+    /// One algorithm among all ranks.
+    Flat(Lane),
+    /// Algorithms in domains and between them.
+    Layered(Hierarchy),
+}
+
+impl Track {
+    /// How many steps the rank has.
+    #[inline]
+    pub(super) fn count(&self, world: &World, rank: u32) -> u64 {
+        match self {
+            Track::Flat(lane) => lane.count(Seat { place: rank, size: world.size() }),
+            Track::Layered(hierarchy) => hierarchy.count(world, rank),
+        }
+    }
+
+    /// One of them, if there are so many.
+    #[inline]
+    pub(super) fn step(&self, world: &World, rank: u32, index: u64) -> Option<Step> {
+        match self {
+            Track::Flat(lane) => {
+                let seat = Seat { place: rank, size: world.size() };
+                (index < lane.count(seat)).then(|| lane.step(seat, index))
+            }
+            Track::Layered(hierarchy) => hierarchy.step(world, rank, index),
+        }
+    }
+
+    /// Elements of private memory of the rank.
+    pub(super) fn scratch(&self, world: &World, rank: u32) -> u64 {
+        match self {
+            Track::Flat(lane) => lane.scratch(Seat { place: rank, size: world.size() }),
+            Track::Layered(hierarchy) => hierarchy.scratch(world, rank),
+        }
+    }
+
+    /// The longest message.
+    pub(super) fn longest(&self) -> u32 {
+        match self {
+            Track::Flat(lane) => lane.longest(),
+            Track::Layered(hierarchy) => hierarchy.longest(),
         }
     }
 }

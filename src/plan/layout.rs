@@ -26,6 +26,8 @@ pub struct World {
 struct Rows {
     /// Domain and place of each rank.
     seat_of: Vec<(u32, u32)>,
+    /// Place of each rank among those of its own place.
+    rail_place: Vec<u32>,
     /// The ranks of domain 0, then those of domain 1, and so on; ascending in each.
     by_domain: Vec<u32>,
     domain_starts: Vec<u32>,
@@ -72,11 +74,15 @@ impl World {
         }
         let mut by_place: Vec<u32> = (0..size).collect();
         by_place.sort_by_key(|&rank| (seat_of[rank as usize].1, rank));
+        let mut rail_place = alloc::vec![0; size as usize];
         let mut place_starts = alloc::vec![0];
         for column in by_place.chunk_by(|&a, &b| seat_of[a as usize].1 == seat_of[b as usize].1) {
+            for (place, &rank) in column.iter().enumerate() {
+                rail_place[rank as usize] = place as u32;
+            }
             place_starts.push(place_starts[place_starts.len() - 1] + column.len() as u32);
         }
-        World { size, rows: Some(Rows { seat_of, by_domain, domain_starts, by_place, place_starts }) }
+        World { size, rows: Some(Rows { seat_of, rail_place, by_domain, domain_starts, by_place, place_starts }) }
     }
 
     /// How many ranks there are.
@@ -104,6 +110,11 @@ impl World {
             None => (0, rank),
             Some(rows) => rows.seat_of.get(rank as usize).copied().unwrap_or((0, 0)),
         }
+    }
+
+    /// The place of that rank in its outer group.
+    pub(super) fn rail_place(&self, rank: u32) -> u32 {
+        self.rows.as_ref().and_then(|rows| rows.rail_place.get(rank as usize).copied()).unwrap_or(0)
     }
 
     /// The set of that kind that the rank belongs to.

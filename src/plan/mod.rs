@@ -14,7 +14,7 @@
 //! | `choose` | the cost model and the choice |
 //! | `lane` `build` | what one channel does, and how it is put together |
 //! | `digest` | the number that ranks compare |
-//! | `direct` `twoshot` `owner` `star` `ring` `tree` `halving` `bruck` `pairwise` `barrier` | one algorithm each, its drawing above its code |
+//! | `direct` `twoshot` `owner` `star` `ring` `tree` `halving` `bruck` `pairwise` `barrier` `hierarchy` | one algorithm each, its drawing above its code |
 #![forbid(unsafe_code)]
 
 mod barrier;
@@ -25,6 +25,7 @@ mod cut;
 mod digest;
 mod direct;
 mod halving;
+mod hierarchy;
 mod lane;
 mod layout;
 mod owner;
@@ -50,7 +51,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use build::Job;
 use digest::Digest;
-use lane::{Lane, Seat};
+use lane::Track;
 
 /// Every link holds at least so many messages; with exactly so many no plan deadlocks.
 pub const MIN_SLOTS: u32 = 2;
@@ -72,7 +73,7 @@ pub struct Plan {
     chunk: u64,
     slot_len: u32,
     /// What each channel does.
-    lanes: Vec<Lane>,
+    tracks: Vec<Track>,
 }
 
 impl Plan {
@@ -93,9 +94,17 @@ impl Plan {
         let chunk = shard::chunk_elements(chunk_bytes, call.dtype);
         let channels = build::channels(algorithm, call, tuning);
         let job = Job { world, call, chunk, channels };
-        let lanes: Vec<Lane> = (0..channels).map(|channel| job.lane(algorithm, channel)).collect();
-        let slot_len = lanes.iter().map(Lane::longest).max().unwrap_or(0);
-        Ok(Plan { world: world.clone(), call: call.clone(), tuning: tuning.clone(), algorithm, chunk, slot_len, lanes })
+        let tracks: Vec<Track> = (0..channels).map(|channel| job.track(algorithm, channel)).collect();
+        let slot_len = tracks.iter().map(Track::longest).max().unwrap_or(0);
+        Ok(Plan {
+            world: world.clone(),
+            call: call.clone(),
+            tuning: tuning.clone(),
+            algorithm,
+            chunk,
+            slot_len,
+            tracks,
+        })
     }
 
     /// Every algorithm that can do the call with what it would cost, in the order of their numbers; empty for a call that has no plan.
@@ -109,8 +118,8 @@ impl Plan {
     /// One step of a rank on a channel; nothing past the end.
     #[inline]
     pub fn step(&self, rank: u32, channel: u32, index: u64) -> Option<Step> {
-        let (lane, seat) = self.lane(rank, channel)?;
-        (index < lane.count(seat)).then(|| lane.step(seat, index))
+        let track = self.tracks.get(channel as usize)?;
+        if rank < self.world.size() { track.step(&self.world, rank, index) } else { None }
     }
 
     /// The steps of a rank on a channel, in order.
@@ -120,19 +129,15 @@ impl Plan {
 
     /// How many steps a rank has on a channel.
     pub fn step_count(&self, rank: u32, channel: u32) -> u64 {
-        self.lane(rank, channel).map_or(0, |(lane, seat)| lane.count(seat))
-    }
-
-    #[inline]
-    fn lane(&self, rank: u32, channel: u32) -> Option<(&Lane, Seat)> {
-        let size = self.world.size();
-        let lane = self.lanes.get(channel as usize)?;
-        (rank < size).then_some((lane, Seat { place: rank, size }))
+        match self.tracks.get(channel as usize) {
+            Some(track) if rank < self.world.size() => track.count(&self.world, rank),
+            _ => 0,
+        }
     }
 
     /// How many channels there are; they run independently of each other.
     pub fn channels(&self) -> u32 {
-        self.lanes.len() as u32
+        self.tracks.len() as u32
     }
 
     /// The call.
@@ -182,8 +187,10 @@ impl Plan {
 
     /// Elements of private memory that the steps of that rank need.
     pub fn scratch_len(&self, rank: u32) -> u64 {
-        let size = self.world.size();
-        self.lanes.iter().map(|lane| lane.scratch(Seat { place: rank, size })).max().unwrap_or(0)
+        if rank >= self.world.size() {
+            return 0;
+        }
+        self.tracks.iter().map(|track| track.scratch(&self.world, rank)).max().unwrap_or(0)
     }
 
     /// The most elements of any one message.
@@ -257,10 +264,9 @@ impl Iterator for Steps<'_> {
         if self.next >= self.end {
             return None;
         }
-        let (lane, seat) = self.plan.lane(self.rank, self.channel)?;
-        let step = lane.step(seat, self.next);
+        let step = self.plan.step(self.rank, self.channel, self.next);
         self.next += 1;
-        Some(step)
+        step
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

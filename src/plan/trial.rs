@@ -428,14 +428,95 @@ pub(super) fn run_forms(world: &World, algorithm: Algorithm, collective: Collect
 
 #[test]
 fn every_algorithm_is_right_for_every_collective_up_to_17_ranks() {
-    let mut runs = 0;
+    let mut runs = std::collections::BTreeMap::new();
     for size in 1..=17 {
         let world = World::flat(size);
         for algorithm in Algorithm::ALL {
             for collective in Collective::ALL {
-                runs += run_forms(&world, algorithm, collective);
+                let forms = run_forms(&world, algorithm, collective);
+                *runs.entry((algorithm, collective)).or_insert(0) += forms;
             }
         }
     }
-    assert!(runs > 4000, "{runs}");
+    let pairs: Vec<(Algorithm, Collective)> = runs.iter().filter(|run| *run.1 > 0).map(|run| *run.0).collect();
+    assert_eq!(pairs.len(), 29, "{pairs:?}");
+    assert!(runs.values().all(|&forms| forms == 0 || forms >= 255), "{runs:?}");
+}
+
+#[test]
+fn the_hierarchy_is_right_in_equal_unequal_and_scattered_domains() {
+    let worlds = [
+        World::domains(&[2, 2]),
+        World::domains(&[3, 3, 3]),
+        World::domains(&[1, 4]),
+        World::domains(&[4, 1, 2]),
+        World::domains(&[5, 2, 3, 2]),
+        World::domains(&[7, 3]),
+        World::from_domains(&[0, 1, 0, 1, 2, 2]),
+        World::from_domains(&[1, 0, 0, 2, 1, 0, 2, 2, 2]),
+        World::from_domains(&[3, 1, 2, 3, 1, 1]),
+        World::domains(&[2; 9]),
+        World::domains(&[1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 3]),
+    ];
+    let mut runs = 0;
+    for world in &worlds {
+        for collective in Collective::ALL {
+            runs += run_forms(world, Algorithm::Hierarchy, collective);
+        }
+    }
+    assert_eq!(runs, 4 * 15 * worlds.len() as u32);
+}
+
+#[test]
+fn flat_algorithms_do_not_mind_domains() {
+    let world = World::from_domains(&[0, 1, 0, 1, 2]);
+    for algorithm in Algorithm::ALL {
+        for collective in Collective::ALL {
+            run_forms(&world, algorithm, collective);
+        }
+    }
+}
+
+#[test]
+fn an_unequal_all_to_all_is_right_when_each_rank_knows_its_own_counts() {
+    for size in 1..=9u64 {
+        for (seed, chunk_bytes, channels) in [(1, 4, 1), (2, 32, 1), (3, 64, 2)] {
+            let world = World::flat(size as u32);
+            let count = |from: u64, to: u64| {
+                if (from + to + seed).is_multiple_of(4) { 0 } else { hash(from * 64 + to, seed) % 40 }
+            };
+            let plans: Vec<Plan> = (0..size)
+                .map(|rank| {
+                    let mut call = Call::new(Collective::AllToAll, DataType::F32, Reduction::Sum, 0, 0);
+                    call.counts = Some((0..size).map(|other| count(rank, other)).collect());
+                    call.receive_counts = Some((0..size).map(|other| count(other, rank)).collect());
+                    let tuning =
+                        Tuning { chunk_bytes: Some(chunk_bytes), channels: Some(channels), ..Tuning::default() };
+                    Plan::new(&world, &call, &tuning).expect("a plan")
+                })
+                .collect();
+            let digests: Vec<u64> = plans.iter().map(Plan::digest).collect();
+            assert!(digests.iter().all(|&digest| digest == digests[0]));
+            Trial::new(plans.iter().collect(), Where::Apart).finish(seed);
+        }
+    }
+}
+
+#[test]
+fn logarithmic_algorithms_are_right_for_larger_worlds() {
+    for size in [31, 32, 33, 48, 65, 100] {
+        let world = World::flat(size);
+        for algorithm in [Algorithm::Tree, Algorithm::Halving, Algorithm::Bruck] {
+            for collective in Collective::ALL {
+                let tuning = Tuning { algorithm: Some(algorithm), chunk_bytes: Some(12), ..Tuning::default() };
+                for count in [5, 3 * 40] {
+                    let count = if collective == Collective::Barrier { 0 } else { count };
+                    let call = Call::new(collective, DataType::F32, Reduction::Average, size / 3, count);
+                    if Plan::new(&world, &call, &tuning).is_ok() {
+                        run_all(&world, &call, &tuning);
+                    }
+                }
+            }
+        }
+    }
 }

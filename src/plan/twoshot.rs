@@ -50,9 +50,12 @@ impl TwoShot {
                 let piece = self.cut.piece(round, seat.place);
                 let step = Step::of(piece.len)
                     .read(Space::Input, piece.input)
-                    .fold_pairs()
                     .write(Space::Output, piece.output)
                     .also(self.finish);
+                if others == 0 {
+                    return step;
+                }
+                let step = step.fold_pairs();
                 if self.share { step.put_board() } else { step }
             }
             Turn::Tail(round, sub) => {

@@ -201,7 +201,7 @@ fn chosen_numbers_of_ranks_up_to_4096_are_right() {
 #[test]
 #[ignore]
 fn each_time() {
-    for n in [1000, 4096] {
+    for n in [4096] {
         for algorithm in Algorithm::ALL.into_iter().filter(|algorithm| *algorithm != Algorithm::Owner) {
             for collective in Collective::ALL {
                 let count = match collective {
@@ -213,7 +213,7 @@ fn each_time() {
                 let world = worlds(algorithm, n).swap_remove(0);
                 let tuning = Tuning { algorithm: Some(algorithm), ..Tuning::default() };
                 let case = Case { world, call, tuning, in_place: false };
-                if is_short(&case) {
+                if is_short(&case) && algorithm == Algorithm::Ring && collective == Collective::AllReduce {
                     let since = Instant::now();
                     let (_, report) = prove_case(&case).unwrap();
                     println!("{n} {algorithm} {collective}: {:.2} s {report}", since.elapsed().as_secs_f64());

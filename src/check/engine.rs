@@ -8,6 +8,7 @@ use super::clocks::{Clocks, Epoch};
 use super::expect::Expect;
 use super::links::{Key, Links};
 use super::memory::Memory;
+use super::perform::Taken;
 use super::program::Program;
 use super::shape;
 use super::value::{Arithmetic, Value};
@@ -56,8 +57,9 @@ pub(super) struct Engine<'a, P> {
     pub clocks: Option<Clocks>,
     /// Of each worker, of each rank: whether its places have come.
     pub opened: Vec<bool>,
-    /// The values of the step that is being done.
+    /// The values of the step that is being done, and the links that it takes from.
     pub values: Vec<Value>,
+    pub taken: Vec<Taken>,
     pub report: Report,
     ready: VecDeque<u32>,
     schedule: Schedule,
@@ -93,6 +95,7 @@ impl<'a, P: Program> Engine<'a, P> {
             clocks,
             opened: alloc::vec![false; if windows { workers * ranks as usize } else { 0 }],
             values: Vec::new(),
+            taken: Vec::new(),
             report: Report { windows, ..Report::default() },
             ready: (0..workers as u32).collect(),
             schedule: options.schedule,

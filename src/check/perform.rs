@@ -66,31 +66,28 @@ fn accumulate(values: &mut Vec<Value>, first: bool, i: usize, value: Value) -> R
     Ok(())
 }
 
+/// A link that a step takes from, found.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Taken {
+    from: u32,
+    id: LinkId,
+    /// This rank's place among its readers.
+    place: u32,
+}
+
 impl<P: Program> Engine<'_, P> {
     /// Does the step if all that it waits for is there.
     pub fn attempt(&mut self, worker: u32, step: &Step) -> Result<Attempt, Wrong> {
-        let (rank, channel) = (worker / self.channels, worker % self.channels);
-        let world = self.program.world();
         if self.clocks.is_none() {
             self.links.forget_when_crowded();
         }
-        if step.flags.has(Flags::AWAIT) {
-            let ready = self.workers[worker as usize].ready_links;
-            for from in sources(step, world, rank).skip(ready as usize) {
-                let (key, place, size) = shape::taken(step, world, rank, from, channel);
-                let id = self.links.find(key, size);
-                if self.links.reader(id, place).held {
-                    return Err(Wrong::AwaitsTwice(key.name()));
-                }
-                if !self.links.has_message(id, place) {
-                    return Ok(Attempt::Blocked { key, for_slot: false });
-                }
-                self.workers[worker as usize].ready_links += 1;
-            }
+        if let Some(blocked) = self.find_taken(worker, step)? {
+            return Ok(blocked);
         }
         let mut slot = None;
         if shape::puts_message(step) {
-            let (key, size) = shape::filled(step, world, rank, channel);
+            let (rank, channel) = (worker / self.channels, worker % self.channels);
+            let (key, size) = shape::filled(step, self.program.world(), rank, channel);
             let id = self.links.find(key, size);
             slot = Some(id);
             match (step.flags.has(Flags::CREDIT), self.links.is_open(id)) {
@@ -102,6 +99,38 @@ impl<P: Program> Engine<'_, P> {
         }
         self.perform(worker, step, slot)?;
         Ok(Attempt::Done)
+    }
+
+    /// Finds the links that the step takes from, and waits for their messages if it awaits them.
+    fn find_taken(&mut self, worker: u32, step: &Step) -> Result<Option<Attempt>, Wrong> {
+        self.taken.clear();
+        if !shape::takes_messages(step) {
+            return Ok(None);
+        }
+        let (rank, channel) = (worker / self.channels, worker % self.channels);
+        let world = self.program.world();
+        let awaits = step.flags.has(Flags::AWAIT);
+        let skipped = self.workers[worker as usize].ready_links;
+        for (i, from) in sources(step, world, rank).enumerate() {
+            let (key, place, size) = shape::taken(step, world, rank, from, channel);
+            let id = self.links.find(key, size);
+            self.taken.push(Taken { from, id, place });
+            let held = self.links.reader(id, place).held;
+            if !awaits && !held {
+                return Err(Wrong::ReadsNothing(key.name()));
+            }
+            if !awaits || i < skipped as usize {
+                continue;
+            }
+            if held {
+                return Err(Wrong::AwaitsTwice(key.name()));
+            }
+            if !self.links.has_message(id, place) {
+                self.workers[worker as usize].ready_links = i as u32;
+                return Ok(Some(Attempt::Blocked { key, for_slot: false }));
+            }
+        }
+        Ok(None)
     }
 
     fn perform(&mut self, worker: u32, step: &Step, slot: Option<LinkId>) -> Result<(), Wrong> {
@@ -122,31 +151,25 @@ impl<P: Program> Engine<'_, P> {
         if let Some(id) = slot.filter(|_| step.flags.has(Flags::SIGNAL)) {
             self.publish(worker, id);
         }
-        self.give_back(worker, step)
+        if step.flags.has(Flags::RELEASE) { self.give_back(worker) } else { Ok(()) }
     }
 
-    /// Takes the next messages, or finds the ones that are held.
+    /// Takes the next messages, or goes on with the ones that are held.
     fn take_in_hand(&mut self, worker: u32, step: &Step) -> Result<(), Wrong> {
-        let (rank, channel) = (worker / self.channels, worker % self.channels);
-        let world = self.program.world();
-        for from in sources(step, world, rank) {
-            let (key, place, size) = shape::taken(step, world, rank, from, channel);
-            let id = self.links.find(key, size);
+        for Taken { from, id, place } in &self.taken {
             if step.flags.has(Flags::AWAIT) {
-                let slot = self.links.hold(id, place);
+                let slot = self.links.hold(*id, *place);
                 self.workers[worker as usize].holding += 1;
                 if let Some(clocks) = &mut self.clocks {
                     clocks.take(worker, slot);
                 }
-            } else if !self.links.reader(id, place).held {
-                return Err(Wrong::ReadsNothing(key.name()));
             }
-            let (message, _) = self.links.held(id, place);
+            let (message, _) = self.links.held(*id, *place);
             if message.places != step.flags.has(Flags::PLACES) {
-                return Err(Wrong::PlacesMismatch(key.name()));
+                return Err(Wrong::PlacesMismatch(self.links.key(*id).name()));
             }
             if message.places {
-                self.opened[worker as usize * self.ranks as usize + from as usize] = true;
+                self.opened[worker as usize * self.ranks as usize + *from as usize] = true;
             }
         }
         self.report.most_held = self.report.most_held.max(self.workers[worker as usize].holding);
@@ -221,14 +244,15 @@ impl<P: Program> Engine<'_, P> {
     fn combine(&mut self, worker: u32, step: &Step, values: &mut Vec<Value>) -> Result<(), Wrong> {
         let rank = worker / self.channels;
         let world = self.program.world();
-        let mut count = 0;
+        let (mut count, mut messages) = (0, 0);
         for operand in operands(step, world, rank) {
             let first = count == 0;
             count += 1;
             match operand {
                 Operand::Own => self.read_memory(worker, step, rank, step.src(), first, values)?,
-                Operand::From(other) if shape::takes_messages(step) => {
-                    self.read_message(worker, step, other, first, values)?;
+                Operand::From(_) if shape::takes_messages(step) => {
+                    self.read_message(step, self.taken[messages], first, values)?;
+                    messages += 1;
                 }
                 Operand::From(other) => self.read_memory(worker, step, other, Space::Input, first, values)?,
             }
@@ -295,22 +319,23 @@ impl<P: Program> Engine<'_, P> {
 
     fn read_message(
         &mut self,
-        worker: u32,
         step: &Step,
-        from: u32,
+        Taken { id, place, .. }: Taken,
         first: bool,
         values: &mut Vec<Value>,
     ) -> Result<(), Wrong> {
-        let (rank, channel) = (worker / self.channels, worker % self.channels);
-        let (key, place, size) = shape::taken(step, self.program.world(), rank, from, channel);
-        let id = self.links.find(key, size);
         let (message, cursor) = self.links.held(id, place);
         let left = &message.values[cursor as usize..];
         let Some(part) = left.get(..step.len as usize) else {
-            return Err(Wrong::ReadsPastEnd { link: key.name(), left: left.len() as u32, wanted: step.len });
+            let link = self.links.key(id).name();
+            return Err(Wrong::ReadsPastEnd { link, left: left.len() as u32, wanted: step.len });
         };
-        for (i, value) in part.iter().enumerate() {
-            accumulate(values, first, i, *value)?;
+        if first {
+            values.extend_from_slice(part);
+        } else {
+            for (i, value) in part.iter().enumerate() {
+                accumulate(values, false, i, *value)?;
+            }
         }
         self.links.reader(id, place).cursor = cursor + step.len;
         Ok(())
@@ -333,13 +358,20 @@ impl<P: Program> Engine<'_, P> {
         if step.len == 0 {
             return Ok(());
         }
-        if step.dst() != Space::Nothing {
+        if step.dst() != Space::Nothing && !self.copies_onto_itself(rank, step) {
             self.write_memory(worker, step, rank, step.dst(), values)?;
         }
         for other in written(step, self.program.world(), rank) {
             self.write_memory(worker, step, other, Space::Output, values)?;
         }
         Ok(())
+    }
+
+    /// A plain copy to where the source already lies, as calls in place have it, is no write: executors leave it out.
+    fn copies_onto_itself(&self, rank: u32, step: &Step) -> bool {
+        let layout = self.memories[rank as usize].layout();
+        let plain = step.take == Take::Nothing && !self.arithmetic.reduces && step.src() != Space::Nothing;
+        plain && layout.cell(step.src(), step.src_at) == layout.cell(step.dst(), step.dst_at)
     }
 
     fn write_memory(
@@ -368,15 +400,10 @@ impl<P: Program> Engine<'_, P> {
         });
     }
 
-    fn give_back(&mut self, worker: u32, step: &Step) -> Result<(), Wrong> {
-        if !step.flags.has(Flags::RELEASE) {
-            return Ok(());
-        }
-        let (rank, channel) = (worker / self.channels, worker % self.channels);
-        let world = self.program.world();
-        for from in sources(step, world, rank) {
-            let (key, place, size) = shape::taken(step, world, rank, from, channel);
-            let id = self.links.find(key, size);
+    fn give_back(&mut self, worker: u32) -> Result<(), Wrong> {
+        for i in 0..self.taken.len() {
+            let Taken { from, id, place } = self.taken[i];
+            let key = self.links.key(id);
             let (message, cursor) = self.links.held(id, place);
             let left = message.values.len() as u32 - cursor;
             if left > 0 {
@@ -388,7 +415,7 @@ impl<P: Program> Engine<'_, P> {
                 clocks.release(worker, slot);
             }
             if freed {
-                self.wake(from * self.channels + channel, key, true);
+                self.wake(from * self.channels + key.channel(), key, true);
             }
         }
         Ok(())

@@ -88,6 +88,8 @@ pub(crate) struct Hub {
     pending: Option<Pending>,
     /// The round that went up and has not come back.
     sent_up: Option<(Round, u64)>,
+    /// What the rank of this process gets when all others have it.
+    held: Option<Vec<u8>>,
     left: BTreeSet<usize>,
     farewelled: BTreeSet<usize>,
     said_bye: bool,
@@ -112,6 +114,7 @@ impl Hub {
             last_news: now,
             pending: None,
             sent_up: None,
+            held: None,
             left: BTreeSet::new(),
             farewelled: BTreeSet::new(),
             said_bye: false,
@@ -178,6 +181,7 @@ impl Hub {
             for connection in news {
                 self.links.push(Link { connection, who: Who::Unknown(now), closing: false, gone: false });
             }
+            self.hand_out_held();
             self.say_farewell();
             self.look_at_the_clock(Instant::now());
             self.links.retain(|link| !link.gone);
@@ -224,10 +228,8 @@ impl Hub {
                 log::warn!("bootstrap: refused {}: it did not say which rank it is", link.connection.peer);
                 link.gone = true;
             }
-            if link.closing && !link.connection.has_output() {
-                link.connection.end_output();
-            }
         }
+        self.close_what_is_told();
         if self.over.is_some() {
             return;
         }
@@ -241,6 +243,21 @@ impl Hub {
             let ranks: Vec<usize> = self.members().into_iter().filter(|rank| !self.left.contains(rank)).collect();
             let what = "the others have finished the start".to_string();
             self.fail(Failure::Late { ranks, what, limit_ms: self.timeout.as_millis() as u64 });
+        }
+    }
+
+    /// Ends the output of those who have been told why it is over. A rank of this process takes that end as leave to return, and its process may
+    /// be gone a moment later: so the kernel must have everything that others are told, and the hub above must have heard it.
+    fn close_what_is_told(&mut self) {
+        if self.links.iter().any(|link| link.closing && link.connection.has_output()) {
+            return;
+        }
+        let above_listens = self.links.iter().any(|link| link.who == Who::Upstream && !link.gone);
+        for link in self.links.iter_mut().filter(|link| link.closing) {
+            let mine = self.place.is_some_and(|rank| link.who == Who::Rank(rank));
+            if !(mine && above_listens) {
+                link.connection.end_output();
+            }
         }
     }
 
@@ -495,10 +512,31 @@ impl Hub {
         self.broadcast(&Message::Whole { round, number, entries });
     }
 
+    /// The rank of this process gets it last, when the kernel has what the others get: its process may end with this step, and the hub with it.
     fn broadcast(&mut self, message: &Message) {
         let payload = message.encode();
+        let last = self.at_home();
         for link in &mut self.links {
-            if matches!(link.who, Who::Rank(_)) {
+            if matches!(link.who, Who::Rank(rank) if Some(rank) != last) {
+                link.connection.send_bytes(&payload);
+            }
+        }
+        self.held = last.map(|_| payload);
+        self.hand_out_held();
+    }
+
+    /// The child by which this hub reaches the rank of its own process.
+    fn at_home(&self) -> Option<usize> {
+        self.place.or_else(|| way_to(None, self.creator?))
+    }
+
+    fn hand_out_held(&mut self) {
+        let last = self.at_home().map(Who::Rank);
+        if self.links.iter().any(|link| link.connection.has_output() && Some(link.who) != last) {
+            return;
+        }
+        if let Some(payload) = self.held.take() {
+            for link in self.links.iter_mut().filter(|link| Some(link.who) == last) {
                 link.connection.send_bytes(&payload);
             }
         }

@@ -23,6 +23,9 @@ const GRACE: Duration = Duration::from_secs(2);
 /// How long a parting rank waits for its last words to be taken.
 const PARTING: Duration = Duration::from_secs(1);
 
+/// How long a rank that was told of a failure waits until all others are told: its process may serve them, and may end when it returns.
+const LEAVE: Duration = Duration::from_millis(500);
+
 /// What a rank knows of another one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peer {
@@ -208,7 +211,10 @@ impl<'a> Joining<'a> {
                 Ok(Some(Message::Go { parent: to })) if to.map(|(rank, _)| rank) == parent(self.rank) => {
                     return Ok(to);
                 }
-                Ok(Some(Message::Failed(failure))) => return Err(failure.into_error(self.place())),
+                Ok(Some(Message::Failed(failure))) => {
+                    root.await_end(LEAVE);
+                    return Err(failure.into_error(self.place()));
+                }
                 Ok(Some(message)) => return Err(self.nonsense(&message)),
                 Ok(None) => return Err(silent_hub(self.place(), self.timeout, self.creator)),
                 Err(broken) => return Err(lost_hub(self.place(), self.creator, &broken)),
@@ -367,15 +373,9 @@ impl Rendezvous {
         let error = failure.clone().into_error(self.place("start", 0));
         if self.failed.is_none() {
             self.connection.send(&Message::Failed(failure));
-            self.part_gently();
+            self.connection.await_end(PARTING);
         }
         self.failed.get_or_insert(error).clone()
-    }
-
-    /// Sends what is queued and waits until the hub has taken it (it ends the connection then).
-    fn part_gently(&mut self) {
-        let deadline = Instant::now() + PARTING;
-        while let Ok(Some(_)) = self.connection.await_event(deadline) {}
     }
 
     pub(crate) fn place(&self, operation: &str, number: u64) -> Place {
@@ -408,7 +408,10 @@ impl Rendezvous {
     ) -> Error {
         let place = self.place(operation, number);
         let error = match what {
-            Ok(Some(Message::Failed(failure))) => failure.into_error(place),
+            Ok(Some(Message::Failed(failure))) => {
+                self.connection.await_end(LEAVE);
+                failure.into_error(place)
+            }
             Ok(Some(message)) => {
                 let mut what = format!("{message:?} where it has no place");
                 what.truncate(what.floor_char_boundary(200));

@@ -78,7 +78,7 @@ pub fn join(id: &UniqueId, rank: usize, size: usize, config: &BootConfig) -> Res
     }
     let begun = Instant::now();
     let joining = Joining::prepare(id, rank, size, config, begun)?;
-    let (connection, served_by, door) = joining.meet()?;
+    let Entered { connection, served_by, door } = joining.meet()?;
     let grace = GRACE + LEVEL_GRACE * (1 + depth_below(None, size));
     let mut rendezvous = Rendezvous {
         rank,
@@ -125,6 +125,15 @@ struct Joining<'a> {
     creator: Option<usize>,
 }
 
+/// A rank in the tree.
+struct Entered {
+    /// To the hub above; to its own where this rank has children.
+    connection: Connection,
+    /// Whose hub that is, if it is a rank's.
+    served_by: Option<usize>,
+    door: (UnixName, Listener),
+}
+
 impl<'a> Joining<'a> {
     fn prepare(id: &'a UniqueId, rank: usize, size: usize, config: &BootConfig, begun: Instant) -> Result<Joining<'a>> {
         let (listens, branch) = if children(Some(rank), size).is_empty() {
@@ -148,9 +157,7 @@ impl<'a> Joining<'a> {
         place(&self.id.job(), self.rank, self.size, "join", 0)
     }
 
-    /// Into the tree: the connection to the hub above (its own where this rank has children), whose hub that is, and the door.
-    #[allow(clippy::type_complexity)]
-    fn meet(mut self) -> Result<(Connection, Option<usize>, (UnixName, Listener))> {
+    fn meet(mut self) -> Result<Entered> {
         let mut connection = self.check_in()?;
         connection.wire().expect_up_to(frame_limit(self.size));
         let above = parent(self.rank);
@@ -166,7 +173,7 @@ impl<'a> Joining<'a> {
             served_by = Some(self.rank);
         }
         connection.wire().expect_up_to(frame_limit(self.size));
-        Ok((connection, served_by, self.door))
+        Ok(Entered { connection, served_by, door: self.door })
     }
 
     fn check_in(&self) -> Result<Connection> {

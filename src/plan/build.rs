@@ -21,7 +21,7 @@ use alloc::vec::Vec;
 pub(super) const COPY_ELEMENTS: u64 = 1 << 30;
 
 /// Up to so many bytes halving exchanges the whole vector at every distance: half as many exchanges, more bytes.
-const EXCHANGE_BYTES: u64 = 4096;
+pub(super) const EXCHANGE_BYTES: u64 = 4096;
 
 /// What the lanes of one plan have in common.
 pub(super) struct Job<'a> {

@@ -4,11 +4,12 @@
 //! bytes copied, bytes folded. More ranks than cores: an exchange waits for everybody on the core, and work is done one after the
 //! other.
 
-use super::{Algorithm, Tuning, World};
+use super::{Algorithm, Tuning, World, build, shard};
 use crate::types::{Call, Collective, Reduction};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt::Write;
 
 /// What a class of links costs.
 struct LinkClass {
@@ -32,7 +33,7 @@ const CLASSES: [LinkClass; 2] = [
     LinkClass { name: "between domains", latency_ns: 150, message_ns: 50, signal_ns: 20, copy_ps: 150, fold_ps: 70 },
 ];
 
-/// An exchange where ranks share cores: the scheduler's turn, for each rank on the core.
+/// An exchange where ranks share cores: a turn of the scheduler for each other rank on the core.
 const SHARED_CORE_NS: u64 = 1000;
 
 /// Above so many ranks a barrier goes by rounds: reading everybody's board costs more than a few exchanges.
@@ -47,16 +48,6 @@ pub struct Candidate {
     pub nanoseconds: u64,
     /// Where they go.
     pub reason: String,
-}
-
-/// What lies on the critical path.
-#[derive(Clone, Copy, Debug, Default)]
-struct Work {
-    exchanges: u64,
-    messages: u64,
-    signals: u64,
-    copied: u64,
-    folded: u64,
 }
 
 /// Why this algorithm can't do this call, if it can't.
@@ -112,61 +103,85 @@ pub(super) fn refusal(algorithm: Algorithm, world: &World, call: &Call, tuning: 
 pub(super) fn candidates(world: &World, call: &Call, tuning: &Tuning, chunk_bytes: u64) -> Vec<Candidate> {
     let scene = Scene::new(world, call, tuning, chunk_bytes);
     let fits = |algorithm: &Algorithm| refusal(*algorithm, world, call, tuning).is_none();
-    Algorithm::ALL.into_iter().filter(fits).map(|algorithm| scene.candidate(algorithm)).collect()
+    Algorithm::ALL.into_iter().filter(fits).map(|algorithm| scene.candidate(world, algorithm)).collect()
+}
+
+/// What lies on the critical path of one rank. Sums saturate: a vector that long loses against nothing.
+#[derive(Clone, Copy, Debug, Default)]
+struct Work {
+    exchanges: u64,
+    /// Messages with elements, and without.
+    messages: u64,
+    signals: u64,
+    /// Bytes.
+    copied: u64,
+    folded: u64,
+}
+
+fn times(a: u64, b: u64) -> u64 {
+    a.saturating_mul(b)
 }
 
 /// What the costs depend on.
-struct Scene<'a> {
+#[derive(Clone, Copy)]
+struct Scene {
     collective: Collective,
     ranks: u64,
     /// Bytes of the vector, or of the longest block.
     bytes: u64,
+    /// Bytes of a message.
     chunk: u64,
     ranks_a_core: u64,
-    class: &'a LinkClass,
+    class: &'static LinkClass,
 }
 
-impl Scene<'_> {
-    fn new(world: &World, call: &Call, tuning: &Tuning, chunk: u64) -> Scene<'static> {
+impl Scene {
+    fn new(world: &World, call: &Call, tuning: &Tuning, chunk: u64) -> Scene {
         let longest = call.counts.iter().flatten().copied().max().unwrap_or(call.count);
         let cores = if tuning.cores == 0 { world.size() } else { tuning.cores };
         Scene {
             collective: call.collective,
             ranks: u64::from(world.size()),
             bytes: longest * call.dtype.size() as u64,
-            chunk: chunk.max(1),
-            ranks_a_core: u64::from(world.size().div_ceil(cores.max(1))),
+            chunk,
+            ranks_a_core: u64::from(world.size().div_ceil(cores)),
             class: &CLASSES[usize::from(world.domain_count() > 1)],
         }
     }
 
-    fn candidate(&self, algorithm: Algorithm) -> Candidate {
-        let work = if self.ranks == 1 { Work::default() } else { self.work(algorithm) };
-        Candidate { algorithm, nanoseconds: self.nanoseconds(work), reason: self.reason(work) }
+    fn candidate(&self, world: &World, algorithm: Algorithm) -> Candidate {
+        let parts = match algorithm {
+            _ if self.ranks < 2 || self.bytes == 0 && self.collective != Collective::Barrier => Vec::new(),
+            Algorithm::Hierarchy => self.layers(world),
+            _ => alloc::vec![(self.class, self.work(algorithm))],
+        };
+        let total = parts.iter().fold(0u64, |sum, (class, work)| sum.saturating_add(self.nanoseconds(class, *work)));
+        let mut reason = String::from(if parts.is_empty() { "nothing to exchange" } else { "" });
+        for (place, (class, work)) in parts.iter().enumerate() {
+            let _ = write!(
+                reason,
+                "{}{} exchanges in a row, {} messages, {} bytes copied and {} folded a rank in {}",
+                if place > 0 { "; " } else { "" },
+                work.exchanges,
+                work.messages.saturating_add(work.signals),
+                work.copied,
+                work.folded,
+                class.name
+            );
+        }
+        if self.ranks_a_core > 1 {
+            let _ = write!(reason, "; {} ranks a core", self.ranks_a_core);
+        }
+        Candidate { algorithm, nanoseconds: total, reason }
     }
 
-    fn nanoseconds(&self, work: Work) -> u64 {
-        let class = self.class;
-        let exchange = if self.ranks_a_core > 1 { SHARED_CORE_NS * self.ranks_a_core } else { class.latency_ns };
-        let moved =
-            u128::from(work.copied) * u128::from(class.copy_ps) + u128::from(work.folded) * u128::from(class.fold_ps);
-        let handled = u128::from(work.messages) * u128::from(class.message_ns)
-            + u128::from(work.signals) * u128::from(class.signal_ns);
-        let total = u128::from(work.exchanges) * u128::from(exchange)
-            + (handled + moved / 1000) * u128::from(self.ranks_a_core);
+    fn nanoseconds(&self, class: &LinkClass, work: Work) -> u64 {
+        let wide = u128::from;
+        let exchange = if self.ranks_a_core > 1 { SHARED_CORE_NS * (self.ranks_a_core - 1) } else { class.latency_ns };
+        let moved = wide(work.copied) * wide(class.copy_ps) + wide(work.folded) * wide(class.fold_ps);
+        let handled = wide(work.messages) * wide(class.message_ns) + wide(work.signals) * wide(class.signal_ns);
+        let total = wide(work.exchanges) * wide(exchange) + (handled + moved / 1000) * wide(self.ranks_a_core);
         u64::try_from(total).unwrap_or(u64::MAX)
-    }
-
-    fn reason(&self, work: Work) -> String {
-        format!(
-            "{} exchanges in a row, {} messages, {} bytes copied, {} bytes folded a rank over {}{}",
-            work.exchanges,
-            work.messages + work.signals,
-            work.copied,
-            work.folded,
-            self.class.name,
-            if self.ranks_a_core > 1 { format!(", {} ranks a core", self.ranks_a_core) } else { String::new() }
-        )
     }
 
     fn work(&self, algorithm: Algorithm) -> Work {
@@ -174,94 +189,225 @@ impl Scene<'_> {
             Collective::AllReduce => self.all_reduce(algorithm),
             Collective::AllGather => self.all_gather(algorithm),
             Collective::ReduceScatter => self.reduce_scatter(algorithm),
-            Collective::Broadcast | Collective::Reduce => self.rooted(algorithm),
-            Collective::Gather | Collective::Scatter | Collective::AllToAll => self.dealt(algorithm),
+            Collective::Broadcast => self.broadcast(algorithm),
+            Collective::Reduce => self.reduce(algorithm),
+            Collective::Gather | Collective::Scatter => self.star(),
+            Collective::AllToAll => self.all_to_all(algorithm),
             Collective::Barrier => self.barrier(algorithm),
         }
     }
 
-    /// Rounds of so many bytes each.
-    fn rounds(&self, of: u64) -> u64 {
-        self.bytes.div_ceil(of)
+    /// Inner and outer stages of a hierarchy, each in its class.
+    fn layers(&self, world: &World) -> Vec<(&'static LinkClass, Work)> {
+        let rails = u64::from(world.full_rails().max(1));
+        let domains = u64::from(world.domain_count());
+        let rows = u64::from(world.largest_domain()).div_ceil(rails);
+        let inner = Scene { ranks: u64::from(world.largest_domain()), class: &CLASSES[0], ..*self };
+        let outer = Scene { ranks: domains, class: &CLASSES[1], ..*self };
+        let of = |scene: Scene, bytes: u64| Scene { bytes, ..scene };
+        let slice = self.bytes.div_ceil(rails);
+        let rail = times(self.bytes, rows);
+        let direct = Algorithm::OneShot;
+        let (first, second, third) = match self.collective {
+            Collective::AllReduce => (
+                of(inner, slice).reduce_scatter(Algorithm::TwoShot),
+                of(outer, slice).all_reduce(if slice <= 4096 { Algorithm::Halving } else { Algorithm::TwoShot }),
+                of(inner, slice).all_gather(direct),
+            ),
+            Collective::ReduceScatter => (
+                of(inner, times(rail, domains)).reduce_scatter(Algorithm::TwoShot),
+                of(outer, rail).reduce_scatter(Algorithm::TwoShot),
+                Work::default(),
+            ),
+            Collective::AllGather => (
+                Work::default(),
+                of(outer, rail).all_gather(direct),
+                of(inner, times(rail, domains)).all_gather(direct),
+            ),
+            _ => (of(inner, slice).star(), of(outer, slice).broadcast(direct), of(inner, slice).all_gather(direct)),
+        };
+        alloc::vec![(inner.class, first), (outer.class, second), (inner.class, third)]
+    }
+
+    /// Messages that so many bytes take.
+    fn messages(&self, bytes: u64) -> u64 {
+        bytes.div_ceil(self.chunk)
     }
 
     fn levels(&self) -> u64 {
         u64::from(self.ranks.next_power_of_two().trailing_zeros())
     }
 
+    /// The extra work of halving where some ranks are spares.
+    fn spares(&self, bytes: u64, reduces: bool) -> Work {
+        if self.ranks.is_power_of_two() {
+            return Work::default();
+        }
+        let messages = times(self.messages(bytes), 4);
+        let folded = if reduces { bytes } else { 0 };
+        Work { exchanges: 2, messages, signals: 0, copied: times(bytes, 3), folded }
+    }
+
+    /// Everybody posts on its board, everybody reads the others'.
+    fn meetings(&self, many: u64) -> Work {
+        Work { exchanges: many, signals: times(many, self.ranks), ..Work::default() }
+    }
+
     fn all_reduce(&self, algorithm: Algorithm) -> Work {
-        let (n, v, r) = (self.ranks, self.bytes, self.rounds(self.chunk));
-        let most = v / n * (n - 1) + v % n;
+        let (n, v, r) = (self.ranks, self.bytes, self.messages(self.bytes));
+        let others = v / n * (n - 1) + v % n;
         match algorithm {
             Algorithm::OneShot => {
-                Work { exchanges: 1, messages: r * n, copied: v, folded: v.saturating_mul(n - 1), signals: 0 }
+                Work { exchanges: 1, messages: times(r, n), signals: 0, copied: v, folded: times(v, n - 1) }
             }
-            Algorithm::TwoShot => {
-                Work { exchanges: 2, messages: r * (3 * n - 2), copied: 2 * most + v / n, folded: most, signals: 0 }
+            Algorithm::TwoShot => Work {
+                exchanges: 2,
+                messages: times(r, 3 * n - 2),
+                signals: 0,
+                copied: 2 * others + v / n,
+                folded: others,
+            },
+            Algorithm::Owner => {
+                let pieces = self.messages(v / n).div_ceil(shard::WINDOW_CHUNKS);
+                self.meetings(2).and(Work { messages: pieces, copied: others, folded: others, ..Work::default() })
+            }
+            Algorithm::Ring => {
+                let turns = times(v.div_ceil(times(self.chunk, n)), 2 * (n - 1));
+                Work { exchanges: turns, messages: times(turns, 2), signals: 0, copied: 3 * others, folded: others }
+            }
+            Algorithm::Tree => {
+                let r = self.messages(v / 2).max(1);
+                let exchanges = (2 * self.levels()).saturating_add(r);
+                Work { exchanges, messages: times(r, 8), signals: 0, copied: times(v, 3) + v / 2, folded: v }
+            }
+            _ if v <= build::EXCHANGE_BYTES.min(self.chunk) => {
+                let all = times(v, self.levels());
+                let work = Work {
+                    exchanges: self.levels(),
+                    messages: 2 * self.levels(),
+                    signals: 0,
+                    copied: all,
+                    folded: all,
+                };
+                work.and(self.spares(v, true))
             }
             _ => {
-                let r = self.rounds(self.chunk * n);
-                Work {
-                    exchanges: 2 * (n - 1) * r,
-                    messages: 4 * (n - 1) * r,
-                    copied: 3 * most,
-                    folded: most,
-                    signals: 0,
-                }
+                let messages = times(self.levels().saturating_add(r), 4);
+                let work =
+                    Work { exchanges: 2 * self.levels(), messages, signals: 0, copied: 3 * others, folded: others };
+                work.and(self.spares(v, true))
             }
         }
     }
 
     fn all_gather(&self, algorithm: Algorithm) -> Work {
-        let (n, b, r) = (self.ranks, self.bytes, self.rounds(self.chunk));
+        let (n, b, r) = (self.ranks, self.bytes, self.messages(self.bytes));
+        let twice = times(b, 2 * (n - 1));
         match algorithm {
-            Algorithm::OneShot => {
-                Work { exchanges: 1, messages: r * n, copied: b.saturating_mul(n), ..Work::default() }
+            Algorithm::OneShot => Work { exchanges: 1, messages: times(r, n), copied: times(b, n), ..Work::default() },
+            Algorithm::Owner => {
+                let pieces = times(r.div_ceil(shard::WINDOW_CHUNKS), n);
+                self.meetings(2).and(Work { messages: pieces, copied: times(b, n), ..Work::default() })
             }
-            _ => Work {
-                exchanges: (n - 1) * r,
-                messages: 2 * (n - 1) * r,
-                copied: b.saturating_mul(2 * (n - 1)),
-                ..Work::default()
-            },
+            Algorithm::Ring => {
+                let turns = times(r, n - 1);
+                Work { exchanges: turns, messages: times(turns, 2), copied: twice, ..Work::default() }
+            }
+            _ => {
+                let messages = times(self.levels().saturating_add(self.messages(times(b, n - 1))), 2);
+                let work = Work { exchanges: self.levels(), messages, copied: twice, ..Work::default() };
+                if algorithm == Algorithm::Halving { work.and(self.spares(times(b, n), false)) } else { work }
+            }
         }
     }
 
     fn reduce_scatter(&self, algorithm: Algorithm) -> Work {
-        let (n, b, r) = (self.ranks, self.bytes, self.rounds(self.chunk));
-        let others = b.saturating_mul(n - 1);
+        let (n, b, r) = (self.ranks, self.bytes, self.messages(self.bytes));
+        let others = times(b, n - 1);
         match algorithm {
             Algorithm::TwoShot => {
-                Work { exchanges: 1, messages: r * (2 * n - 1), copied: others, folded: others, signals: 0 }
+                Work { exchanges: 1, messages: times(r, 2 * n - 1), signals: 0, copied: others, folded: others }
             }
-            _ => Work { exchanges: (n - 1) * r, messages: 2 * (n - 1) * r, copied: others, folded: others, signals: 0 },
+            Algorithm::Owner => {
+                let pieces = r.div_ceil(shard::WINDOW_CHUNKS);
+                self.meetings(2).and(Work { messages: pieces, copied: b, folded: others, ..Work::default() })
+            }
+            Algorithm::Ring => {
+                let turns = times(r, n - 1);
+                Work { exchanges: turns, messages: times(turns, 2), signals: 0, copied: others, folded: others }
+            }
+            _ => {
+                let messages = times(self.levels().saturating_add(self.messages(others)), 2);
+                let work = Work { exchanges: self.levels(), messages, signals: 0, copied: others, folded: others };
+                if algorithm == Algorithm::Halving { work.and(self.spares(times(b, n), true)) } else { work }
+            }
         }
     }
 
-    fn rooted(&self, algorithm: Algorithm) -> Work {
-        let (n, v, r) = (self.ranks, self.bytes, self.rounds(self.chunk));
-        let reduces = self.collective == Collective::Reduce;
+    fn broadcast(&self, algorithm: Algorithm) -> Work {
+        let (n, v, r) = (self.ranks, self.bytes, self.messages(self.bytes));
+        let work = Work { messages: times(r, 2), copied: times(v, 2), ..Work::default() };
         match algorithm {
-            Algorithm::OneShot => Work { exchanges: 1, messages: 2 * r, copied: 2 * v, ..Work::default() },
-            Algorithm::Star => {
-                Work { exchanges: 1, messages: r * n, copied: v, folded: v.saturating_mul(n - 1), signals: 0 }
+            Algorithm::OneShot => Work { exchanges: 1, ..work },
+            Algorithm::Owner => {
+                let pieces = r.div_ceil(shard::WINDOW_CHUNKS);
+                self.meetings(2).and(Work { messages: pieces, copied: v, ..Work::default() })
             }
-            _ if reduces => Work { exchanges: n - 1 + r, messages: 2 * r, copied: v, folded: v, signals: 0 },
-            _ => Work { exchanges: n - 1 + r, messages: 2 * r, copied: 3 * v, ..Work::default() },
+            Algorithm::Ring => Work { exchanges: (n - 1).saturating_add(r), ..work },
+            _ => Work { exchanges: self.levels().saturating_add(r), messages: times(r, 4), ..work },
         }
     }
 
-    fn dealt(&self, _algorithm: Algorithm) -> Work {
-        let (n, b, r) = (self.ranks, self.bytes, self.rounds(self.chunk));
-        Work { exchanges: 1, messages: r * n, copied: b.saturating_mul(n), ..Work::default() }
+    fn reduce(&self, algorithm: Algorithm) -> Work {
+        let (n, v, r) = (self.ranks, self.bytes, self.messages(self.bytes));
+        match algorithm {
+            Algorithm::Star => Work { folded: times(v, n - 1), ..self.star() },
+            Algorithm::Ring => {
+                Work { exchanges: (n - 1).saturating_add(r), messages: times(r, 2), signals: 0, copied: v, folded: v }
+            }
+            _ => {
+                let exchanges = self.levels().saturating_add(r);
+                Work { exchanges, messages: times(r, 4), signals: 0, copied: v + v / 2, folded: v }
+            }
+        }
+    }
+
+    /// The root handles a message of everybody.
+    fn star(&self) -> Work {
+        let (n, b) = (self.ranks, self.bytes);
+        let copied = if self.collective == Collective::Reduce { b } else { times(b, n) };
+        Work { exchanges: 1, messages: times(self.messages(b), n), copied, ..Work::default() }
+    }
+
+    fn all_to_all(&self, algorithm: Algorithm) -> Work {
+        let (n, b, r) = (self.ranks, self.bytes, self.messages(self.bytes));
+        if algorithm == Algorithm::Owner {
+            let pieces = times(r.div_ceil(shard::WINDOW_CHUNKS), n);
+            return self.meetings(2).and(Work { messages: pieces, copied: times(b, n), ..Work::default() });
+        }
+        let copied = times(b, 2 * n - 1);
+        Work { exchanges: n - 1, messages: times(r, 2 * (n - 1)), copied, ..Work::default() }
     }
 
     fn barrier(&self, algorithm: Algorithm) -> Work {
         let n = self.ranks;
-        let crowded = n > u64::from(BOARD_BARRIER);
-        match algorithm {
-            Algorithm::OneShot => Work { exchanges: 1, signals: if crowded { n * n } else { n }, ..Work::default() },
-            _ => Work { exchanges: self.levels(), signals: 2 * self.levels(), ..Work::default() },
+        if algorithm == Algorithm::OneShot {
+            // The last one to come makes every waiting rank read every board again.
+            let crowded = n > u64::from(BOARD_BARRIER);
+            return Work { exchanges: if crowded { n } else { 1 }, ..self.meetings(1) };
+        }
+        Work { exchanges: self.levels(), signals: 2 * self.levels(), ..Work::default() }
+    }
+}
+
+impl Work {
+    fn and(self, other: Work) -> Work {
+        Work {
+            exchanges: self.exchanges.saturating_add(other.exchanges),
+            messages: self.messages.saturating_add(other.messages),
+            signals: self.signals.saturating_add(other.signals),
+            copied: self.copied.saturating_add(other.copied),
+            folded: self.folded.saturating_add(other.folded),
         }
     }
 }
@@ -288,4 +434,113 @@ pub(super) fn explain(chosen: Algorithm, forced: bool, candidates: &[Candidate])
         text.push('.');
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Plan;
+    use crate::types::DataType;
+
+    fn chosen(collective: Collective, ranks: u32, bytes: u64, tuning: &Tuning) -> Algorithm {
+        let call = Call::new(collective, DataType::F32, Reduction::Sum, 0, bytes / 4);
+        Plan::new(&World::flat(ranks), &call, tuning).expect("a plan").algorithm()
+    }
+
+    fn sizes() -> impl Iterator<Item = u64> {
+        (3..=30).map(|shift| 1 << shift)
+    }
+
+    #[test]
+    fn two_ranks_reduce_in_one_shot_at_every_size() {
+        for bytes in sizes() {
+            assert_eq!(chosen(Collective::AllReduce, 2, bytes, &Tuning::default()), Algorithm::OneShot, "{bytes}");
+        }
+    }
+
+    #[test]
+    fn two_ranks_with_windows_reduce_where_the_data_lies_from_1_kib() {
+        let tuning = Tuning { windows: true, cores: 2, ..Tuning::default() };
+        for bytes in sizes() {
+            let expected = if bytes < 1024 { Algorithm::OneShot } else { Algorithm::Owner };
+            assert_eq!(chosen(Collective::AllReduce, 2, bytes, &tuning), expected, "{bytes}");
+        }
+    }
+
+    #[test]
+    fn more_ranks_reduce_in_two_shots_above_about_8_kib() {
+        for (ranks, cores) in [(3, 0), (4, 0), (3, 2), (4, 2), (8, 2)] {
+            let tuning = Tuning { cores, ..Tuning::default() };
+            for bytes in sizes() {
+                let algorithm = chosen(Collective::AllReduce, ranks, bytes, &tuning);
+                if bytes <= 2048 {
+                    assert_eq!(algorithm, Algorithm::OneShot, "{ranks} ranks, {cores} cores, {bytes}");
+                }
+                if bytes >= 32768 {
+                    assert_eq!(algorithm, Algorithm::TwoShot, "{ranks} ranks, {cores} cores, {bytes}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn few_ranks_gather_and_broadcast_by_boards() {
+        for ranks in 2..=16 {
+            for bytes in sizes() {
+                let tuning = Tuning { cores: 2, ..Tuning::default() };
+                assert_eq!(chosen(Collective::AllGather, ranks, bytes, &tuning), Algorithm::OneShot);
+                assert_eq!(chosen(Collective::Broadcast, ranks, bytes, &tuning), Algorithm::OneShot);
+            }
+        }
+    }
+
+    #[test]
+    fn a_barrier_goes_by_boards_up_to_16_ranks() {
+        for (ranks, expected) in
+            [(2, Algorithm::OneShot), (16, Algorithm::OneShot), (17, Algorithm::Bruck), (4096, Algorithm::Bruck)]
+        {
+            for cores in [0, 2] {
+                assert_eq!(chosen(Collective::Barrier, ranks, 0, &Tuning { cores, ..Tuning::default() }), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn many_ranks_take_logarithms_for_short_vectors_and_rings_for_long_ones() {
+        assert_eq!(chosen(Collective::AllReduce, 1024, 8, &Tuning::default()), Algorithm::Halving);
+        let long = chosen(Collective::AllReduce, 1024, 1 << 34, &Tuning::default());
+        assert!(matches!(long, Algorithm::Ring | Algorithm::Halving), "{long}");
+    }
+
+    #[test]
+    fn a_reproducible_reduction_folds_once() {
+        let tuning = Tuning { reproducible: true, windows: true, ..Tuning::default() };
+        for collective in Collective::ALL.into_iter().filter(|collective| collective.reduces()) {
+            for ranks in [1, 2, 3, 16, 1024] {
+                for bytes in sizes() {
+                    let algorithm = chosen(collective, ranks, bytes, &tuning);
+                    let folds = [Algorithm::OneShot, Algorithm::TwoShot, Algorithm::Owner, Algorithm::Star];
+                    assert!(folds.contains(&algorithm), "{collective} {ranks} {bytes} {algorithm}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_call_has_a_candidate_and_the_plan_takes_the_cheapest() {
+        for collective in Collective::ALL {
+            for ranks in [1, 2, 5, 64] {
+                let world = World::flat(ranks);
+                let count = if collective == Collective::Barrier { 0 } else { 1000 };
+                let call = Call::new(collective, DataType::I64, Reduction::Sum, 0, count);
+                let tuning = Tuning::default();
+                let candidates = Plan::candidates(&world, &call, &tuning);
+                let plan = Plan::new(&world, &call, &tuning).expect("a plan");
+                let own = candidates.iter().find(|candidate| candidate.algorithm == plan.algorithm()).expect("chosen");
+                assert!(candidates.iter().all(|other| own.nanoseconds <= other.nanoseconds));
+                let text = plan.explain();
+                assert!(text.contains(plan.algorithm().name()) && text.contains(&own.reason), "{text}");
+            }
+        }
+    }
 }

@@ -35,10 +35,13 @@ mod shard;
 mod star;
 mod step;
 mod tree;
-#[cfg(test)]
-mod trial;
 mod tuning;
 mod twoshot;
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod trial;
 
 pub use choose::Candidate;
 pub use layout::{Members, MembersIter, World};
@@ -58,6 +61,9 @@ pub const MIN_SLOTS: u32 = 2;
 
 /// The most channels of a plan.
 pub const MOST_CHANNELS: u32 = 64;
+
+/// The most ranks of a world.
+pub const MOST_RANKS: u32 = 1 << 20;
 
 /// Changes whenever the steps of some plan change: ranks with different versions of the library must not run together.
 const VERSION: u64 = 1;
@@ -92,6 +98,7 @@ impl Plan {
             }
         };
         let chunk = shard::chunk_elements(chunk_bytes, call.dtype);
+        check_steps(world, call, chunk)?;
         let channels = build::channels(algorithm, call, tuning);
         let job = Job { world, call, chunk, channels };
         let tracks: Vec<Track> = (0..channels).map(|channel| job.track(algorithm, channel)).collect();
@@ -119,7 +126,8 @@ impl Plan {
     #[inline]
     pub fn step(&self, rank: u32, channel: u32, index: u64) -> Option<Step> {
         let track = self.tracks.get(channel as usize)?;
-        if rank < self.world.size() { track.step(&self.world, rank, index) } else { None }
+        let there = rank < self.world.size() && index < track.count(&self.world, rank);
+        if there { Some(track.step(&self.world, rank, index)) } else { None }
     }
 
     /// The steps of a rank on a channel, in order.
@@ -264,9 +272,9 @@ impl Iterator for Steps<'_> {
         if self.next >= self.end {
             return None;
         }
-        let step = self.plan.step(self.rank, self.channel, self.next);
+        let step = self.plan.tracks.get(self.channel as usize)?.step(&self.plan.world, self.rank, self.next);
         self.next += 1;
-        step
+        Some(step)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -280,6 +288,9 @@ fn check_call(world: &World, call: &Call) -> Result<(), PlanError> {
     let size = world.size();
     if size == 0 {
         return Err(PlanError::Nobody);
+    }
+    if size > MOST_RANKS {
+        return Err(PlanError::Setting { name: "the number of ranks", value: size, most: MOST_RANKS });
     }
     if call.root >= size {
         return Err(PlanError::Root { root: call.root, size });
@@ -309,6 +320,17 @@ fn check_call(world: &World, call: &Call) -> Result<(), PlanError> {
             too_long(sum(counts))?;
             too_long(receive.as_deref().map_or(Some(0), sum))
         }
+    }
+}
+
+/// Refuses vectors in so many chunks that step numbers could overflow: no algorithm has more than four steps a chunk and rank.
+fn check_steps(world: &World, call: &Call, chunk: u64) -> Result<(), PlanError> {
+    let sum = |counts: &Option<Vec<u64>>| counts.iter().flatten().sum::<u64>();
+    let elements = call.count.max(sum(&call.counts)).max(sum(&call.receive_counts));
+    let ranks = u64::from(world.size()) + 4;
+    match (elements / chunk + ranks).checked_mul(4 * ranks) {
+        Some(steps) if steps < 1 << 62 => Ok(()),
+        _ => Err(PlanError::TooLong { elements }),
     }
 }
 

@@ -154,7 +154,7 @@ mod tests {
                 let chunk = chunk_elements(bytes, dtype);
                 prop_assert!(chunk >= 1);
                 prop_assert!(chunk == 1 || chunk * dtype.size() as u64 <= bytes);
-                prop_assert!(chunk < border(dtype) || chunk % border(dtype) == 0);
+                prop_assert!(chunk < border(dtype) || chunk.is_multiple_of(border(dtype)));
             }
         }
 

@@ -174,3 +174,18 @@ fn no_id(target: &Target, reason: &NoAnswer) -> Error {
         NoAnswer::Nobody | NoAnswer::Interrupted => Error::start(format!("nobody is at {target}"), "Start rank 0"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_question_is_taken_whole_or_not_at_all(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
+            if let Some(question) = decode_question(&bytes) {
+                prop_assert_eq!(encode_question(&question), bytes);
+            }
+        }
+    }
+}

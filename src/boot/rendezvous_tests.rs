@@ -233,11 +233,9 @@ fn a_recorded_check_in_opens_nothing() {
     });
     assert!(recorded.len() > 68);
     let fresh = UniqueId::with_config(&config).unwrap();
-    for target in [fresh.root().tcp.unwrap()] {
-        let mut replay = TcpStream::connect(target).unwrap();
-        replay.write_all(&recorded).unwrap();
-        assert!(hung_up(&mut replay));
-    }
+    let mut replay = TcpStream::connect(fresh.root().tcp.unwrap()).unwrap();
+    replay.write_all(&recorded).unwrap();
+    assert!(hung_up(&mut replay));
     let results = world(&fresh, &all(2), 2, &config, |mut me| me.barrier());
     assert!(results.iter().all(Result::is_ok));
 }

@@ -35,9 +35,6 @@ pub(super) fn check(step: &Step, rank: u32, world: &World, reduces: bool) -> Res
     if !reads && !takes {
         return Err(Wrong::Malformed("its elements come from nowhere"));
     }
-    if step.dst() == Space::Nothing && step.put == Put::Nothing {
-        return Err(Wrong::Malformed("its elements go nowhere"));
-    }
     if step.dst() == Space::Input {
         return Err(Wrong::Malformed("it writes to the input"));
     }

@@ -30,6 +30,7 @@ pub(super) enum Direct {
 }
 
 impl Direct {
+    #[inline]
     pub(super) fn count(&self, seat: Seat) -> u64 {
         match self {
             Direct::Reduce(cut, _) => 2 * cut.round_count(),
@@ -45,7 +46,7 @@ impl Direct {
             Direct::Reduce(cut, finish) => reduce(cut, *finish, index),
             Direct::Gather(cut) => gather(cut, seat, index),
             Direct::Spread(cut, root) => {
-                let piece = cut.piece(index, 0);
+                let piece = cut.first(index);
                 let step = Step::of(piece.len).write(Space::Output, piece.output);
                 if seat.place == *root {
                     step.read(Space::Input, piece.input).put_board()
@@ -59,22 +60,15 @@ impl Direct {
     }
 }
 
+/// `P0 | P1 F0 | P2 F1 | … | F(last)`: odd steps post, even ones fold, but for the first and the last.
 #[inline]
 fn reduce(cut: &Cut, finish: Flags, index: u64) -> Step {
-    match turn(index, cut.round_count(), 1, 1, 1) {
-        Turn::Head(round, _) => {
-            let piece = cut.piece(round, 0);
-            Step::of(piece.len).read(Space::Input, piece.input).put_board()
-        }
-        Turn::Tail(round, _) => {
-            let piece = cut.piece(round, 0);
-            Step::of(piece.len)
-                .read(Space::Input, piece.input)
-                .fold_boards()
-                .write(Space::Output, piece.output)
-                .also(finish)
-        }
-    }
+    let end = index + 1 == 2 * cut.round_count();
+    let posts = index == 0 || (!index.is_multiple_of(2) && !end);
+    let round = if posts || end { index.div_ceil(2) - u64::from(end) } else { index / 2 - 1 };
+    let piece = cut.first(round);
+    let step = Step::of(piece.len).read(Space::Input, piece.input);
+    if posts { step.put_board() } else { step.fold_boards().write(Space::Output, piece.output).also(finish) }
 }
 
 #[inline]

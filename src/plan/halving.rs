@@ -192,11 +192,13 @@ impl Halving {
         }
     }
 
+    #[inline(never)]
     pub(super) fn count(&self, seat: Seat) -> u64 {
         let role = self.role(seat.place);
         self.runs.iter().map(|run| self.steps_of(run, role)).sum()
     }
 
+    #[inline(never)]
     pub(super) fn step(&self, seat: Seat, mut index: u64) -> Step {
         let role = self.role(seat.place);
         for run in &self.runs {

@@ -93,19 +93,21 @@ impl Hierarchy {
         Hierarchy { stages, rails: plan.rails, scratch }
     }
 
+    #[inline(never)]
     pub(super) fn count(&self, world: &World, rank: u32) -> u64 {
         self.stages.iter().map(|stage| stage.count(world, rank)).sum()
     }
 
-    pub(super) fn step(&self, world: &World, rank: u32, mut index: u64) -> Option<Step> {
+    #[inline(never)]
+    pub(super) fn step(&self, world: &World, rank: u32, mut index: u64) -> Step {
         for stage in &self.stages {
             let steps = stage.count(world, rank);
             if index < steps {
-                return stage.step(world, rank, index);
+                return stage.step(world, rank, index).unwrap_or(Step::of(0));
             }
             index -= steps;
         }
-        None
+        Step::of(0)
     }
 
     /// The longest message.

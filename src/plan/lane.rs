@@ -68,6 +68,7 @@ pub(super) enum Lane {
 
 impl Lane {
     /// How many steps that seat has.
+    #[inline]
     pub(super) fn count(&self, seat: Seat) -> u64 {
         match self {
             Lane::Nothing => 0,
@@ -149,14 +150,11 @@ impl Track {
         }
     }
 
-    /// One of them, if there are so many.
+    /// One of them; `index` is below the count.
     #[inline]
-    pub(super) fn step(&self, world: &World, rank: u32, index: u64) -> Option<Step> {
+    pub(super) fn step(&self, world: &World, rank: u32, index: u64) -> Step {
         match self {
-            Track::Flat(lane) => {
-                let seat = Seat { place: rank, size: world.size() };
-                (index < lane.count(seat)).then(|| lane.step(seat, index))
-            }
+            Track::Flat(lane) => lane.step(Seat { place: rank, size: world.size() }, index),
             Track::Layered(hierarchy) => hierarchy.step(world, rank, index),
         }
     }

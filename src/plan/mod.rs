@@ -126,7 +126,8 @@ impl Plan {
     #[inline]
     pub fn step(&self, rank: u32, channel: u32, index: u64) -> Option<Step> {
         let track = self.tracks.get(channel as usize)?;
-        if rank < self.world.size() { track.step(&self.world, rank, index) } else { None }
+        let there = rank < self.world.size() && index < track.count(&self.world, rank);
+        if there { Some(track.step(&self.world, rank, index)) } else { None }
     }
 
     /// The steps of a rank on a channel, in order.
@@ -271,9 +272,9 @@ impl Iterator for Steps<'_> {
         if self.next >= self.end {
             return None;
         }
-        let step = self.plan.step(self.rank, self.channel, self.next);
+        let step = self.plan.tracks.get(self.channel as usize)?.step(&self.plan.world, self.rank, self.next);
         self.next += 1;
-        step
+        Some(step)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

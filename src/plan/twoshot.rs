@@ -31,6 +31,7 @@ pub(super) struct TwoShot {
 }
 
 impl TwoShot {
+    #[inline]
     pub(super) fn count(&self, seat: Seat) -> u64 {
         let others = u64::from(seat.size) - 1;
         self.cut.round_count() * if self.share { 2 * others + 1 } else { others + 1 }

@@ -337,6 +337,7 @@ fn draw(options: &Options, plan: &Plan, path: &Path) -> Outcome {
         history: &history,
         channels: plan.channels(),
         ranks: plan.world().size(),
+        domains: (0..plan.world().size()).map(|rank| plan.world().seat(rank).0).collect(),
         title: format!("{}: {}", call_words(plan), plan.algorithm()),
         subtitle: format!("Simulated on {}: {time} until the last rank is done.", options.fabric.name()),
     });

@@ -1,7 +1,7 @@
 //! The calls of one rank on one communicator: collectives in order, point-to-point side by side, plans cached, faults turned into errors
 //! that name the culprit and reach every rank.
 
-use super::job::{Buffers, Fault, Job, Order, Progress};
+use super::job::{Buffers, Fault, Progress};
 use super::kernel::Kernel;
 use super::pace::{Pace, Patience};
 use super::plans::{PlanCache, Planned};
@@ -97,8 +97,8 @@ pub struct Session<L> {
     /// Collectives entered so far.
     number: u64,
     waiting: VecDeque<Request>,
-    job: Option<(Job, Call)>,
-    spare: Option<Job>,
+    /// The collective under way.
+    current: Option<Box<Planned>>,
     points: Vec<Point>,
     scratch: Vec<u64>,
     failed: Option<Error>,
@@ -109,7 +109,7 @@ impl<L: Watch> Session<L> {
     pub fn new(links: L, settings: Settings) -> Session<L> {
         let plans = PlanCache::default();
         let (waiting, points, scratch) = Default::default();
-        Session { links, settings, plans, number: 0, waiting, job: None, spare: None, points, scratch, failed: None }
+        Session { links, settings, plans, number: 0, waiting, current: None, points, scratch, failed: None }
     }
 
     /// The links.
@@ -144,42 +144,39 @@ impl<L: Watch> Session<L> {
     }
 
     /// Puts an operation behind those under way.
-    pub fn submit(&mut self, request: Request) -> Result<()> {
+    pub fn submit(&mut self, request: &Request) -> Result<()> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
         match request {
-            Request::Collective { .. } if self.job.is_none() && self.waiting.is_empty() => self.begin(request)?,
-            Request::Collective { .. } => self.waiting.push_back(request),
-            Request::Send { to, count, dtype, at } => self.points.push(Point::send(to, at, count, dtype)),
-            Request::Receive { from, count, dtype, at } => self.points.push(Point::receive(from, at, count, dtype)),
+            Request::Collective { .. } if self.current.is_none() && self.waiting.is_empty() => return self.begin(request),
+            Request::Collective { .. } => self.waiting.push_back(request.clone()),
+            Request::Send { to, count, dtype, at } => self.points.push(Point::send(*to, *at, *count, *dtype)),
+            Request::Receive { from, count, dtype, at } => self.points.push(Point::receive(*from, *at, *count, *dtype)),
         }
         Ok(())
     }
 
     /// Begins a collective: plan, scratch, announcement.
     #[inline]
-    fn begin(&mut self, request: Request) -> Result<()> {
+    fn begin(&mut self, request: &Request) -> Result<()> {
         let Request::Collective { call, op, input, output } = request else { return Ok(()) };
-        let planned = self.plans.get(&self.settings, &call, op)?;
-        let Planned { plan, without_windows, kernel, digest, scratch } = planned.clone();
-        self.number += 1;
-        self.links.announce(&Entered::new(self.number, digest, &call));
-        if self.scratch.len() * 8 < scratch {
-            self.scratch.resize(scratch.div_ceil(8), 0);
-        }
-        let kernel = match kernel {
-            Some(kernel) => Some(kernel),
-            None if call.collective.reduces() => Some(Kernel::new(call.dtype, op, self.settings.world.size())?),
-            None => None,
-        };
         let rank = self.links.rank();
-        let written = plan.output_len(rank) as usize * call.dtype.size();
-        let stream = written >= STREAM_FROM && !std::ptr::eq(input, output);
-        let buffers = Buffers { input, output, scratch: self.scratch.as_mut_ptr().cast() };
-        let tag = digest as u32 ^ (digest >> 32) as u32 ^ (self.number as u32).wrapping_mul(0x9e37_79b1);
-        let order = Order { plan, without_windows, rank, kernel, buffers, tag, stream };
-        self.job = Some((Job::start(order, self.spare.take()), call));
+        let mut planned = self.plans.take(&self.settings, rank, call)?;
+        let kernel = match planned.kernel {
+            None if call.collective.reduces() => Some(Kernel::new(call.dtype, *op, self.settings.world.size())?),
+            kernel => kernel,
+        };
+        self.number += 1;
+        self.links.announce(&Entered::new(self.number, planned.digest, call));
+        if self.scratch.len() * 8 < planned.scratch {
+            self.scratch.resize(planned.scratch.div_ceil(8), 0);
+        }
+        let stream = planned.written >= STREAM_FROM && !std::ptr::eq(*input, *output);
+        let buffers = Buffers { input: *input, output: *output, scratch: self.scratch.as_mut_ptr().cast() };
+        let tag = planned.digest as u32 ^ (planned.digest >> 32) as u32 ^ (self.number as u32).wrapping_mul(0x9e37_79b1);
+        planned.job.start(kernel, buffers, tag, stream);
+        self.current = Some(planned);
         Ok(())
     }
 
@@ -191,14 +188,16 @@ impl<L: Watch> Session<L> {
         }
         let mut blocked = None;
         let mut moved = false;
-        while let Some((job, _)) = &mut self.job {
-            match job.poll(&mut self.links) {
+        while let Some(planned) = &mut self.current {
+            match planned.job.poll(&mut self.links) {
                 Ok(Progress::Done) => {
                     moved = true;
-                    self.spare = self.job.take().map(|(job, _)| job);
+                    if let Some(planned) = self.current.take() {
+                        self.plans.put(planned);
+                    }
                     self.links.finish(self.number);
                     if let Some(next) = self.waiting.pop_front() {
-                        self.begin(next).map_err(|error| self.fail(error))?;
+                        self.begin(&next).map_err(|error| self.fail(error))?;
                     }
                 }
                 Ok(Progress::Blocked { on, moved: some }) => {
@@ -244,7 +243,7 @@ impl<L: Watch> Session<L> {
 
     /// One operation, to its end.
     #[inline]
-    pub fn perform(&mut self, request: Request) -> Result<()> {
+    pub fn perform(&mut self, request: &Request) -> Result<()> {
         self.submit(request)?;
         self.finish()
     }
@@ -299,7 +298,7 @@ impl<L: Watch> Session<L> {
 
     /// Looks for a reason why the wait will not end.
     pub fn look_for_trouble(&mut self, on: Blocked) -> Result<()> {
-        let number = self.job.as_ref().map_or(0, |_| self.number);
+        let number = self.operation_number();
         let Some(trouble) = self.links.trouble(number, on) else { return Ok(()) };
         // What is already here counts: a peer may leave, or die, after it has sent all that this rank waits for.
         match self.poll()? {
@@ -310,8 +309,8 @@ impl<L: Watch> Session<L> {
 
     /// What this rank is doing, in words.
     pub(super) fn operation(&self) -> String {
-        match (&self.job, self.points.first()) {
-            (Some((_, call)), _) => Entered::new(self.number, 0, call).to_string(),
+        match (&self.current, self.points.first()) {
+            (Some(planned), _) => Entered::new(self.number, 0, &planned.call).to_string(),
             (None, Some(point)) => point.to_string(),
             (None, None) => String::new(),
         }
@@ -319,12 +318,12 @@ impl<L: Watch> Session<L> {
 
     /// The number of the collective under way; 0: none.
     pub(super) fn operation_number(&self) -> u64 {
-        self.job.as_ref().map_or(0, |_| self.number)
+        self.current.as_ref().map_or(0, |_| self.number)
     }
 
     /// Notes the error that ends this communicator; the first one stays.
     pub(super) fn fail(&mut self, error: Error) -> Error {
-        self.job = None;
+        self.current = None;
         self.points.clear();
         self.waiting.clear();
         self.failed.get_or_insert(error).clone()

@@ -265,11 +265,15 @@ impl Layers<'_> {
     }
 
     fn gathered(&self, cut: Cut) -> Stage {
-        Stage { scope: Scope::Inner(Lane::Direct(Direct::Gather(cut))), input: Space::Output, output: Space::Output }
+        Stage {
+            scope: Scope::Inner(Lane::Direct(Direct::Gather(cut, self.rails))),
+            input: Space::Output,
+            output: Space::Output,
+        }
     }
 
     fn all_reduce(&self) -> Vec<Stage> {
-        let inner = TwoShot { cut: self.slices(), share: false, finish: Flags::NONE };
+        let inner = TwoShot { cut: self.slices(), owners: self.rails, share: false, finish: Flags::NONE };
         let outer = self.on_slices(|_, part| self.outer_all_reduce(part));
         alloc::vec![
             Stage { scope: Scope::Inner(Lane::TwoShot(inner)), input: Space::Input, output: Space::Output },
@@ -286,7 +290,7 @@ impl Layers<'_> {
         }
         if self.direct() {
             let cut = Cut::rounds(part.at, part.len, chunk, size, unit);
-            return Lane::TwoShot(TwoShot { cut, share: true, finish });
+            return Lane::TwoShot(TwoShot { cut, owners: size, share: true, finish });
         }
         let cut = Cut::rounds(part.at, part.len, chunk * u64::from(size), size, unit);
         Lane::Ring(Ring { way: ring::Way::AllReduce, cut, finish })
@@ -367,11 +371,11 @@ impl Layers<'_> {
                 len,
             });
             if self.direct() {
-                return Lane::TwoShot(TwoShot { cut, share: false, finish: self.job.finish() });
+                return Lane::TwoShot(TwoShot { cut, owners: self.domains(), share: false, finish: self.job.finish() });
             }
             Lane::Ring(Ring { way: ring::Way::ReduceScatter, cut, finish: self.job.finish() })
         };
-        let inner = Lane::TwoShot(TwoShot { cut: inner, share: false, finish: Flags::NONE });
+        let inner = Lane::TwoShot(TwoShot { cut: inner, owners: self.rails, share: false, finish: Flags::NONE });
         let output = if wards { Space::Scratch } else { Space::Output };
         let mut stages = alloc::vec![
             Stage { scope: Scope::Inner(inner), input: Space::Input, output: Space::Scratch },
@@ -395,7 +399,7 @@ impl Layers<'_> {
                 len,
             });
             if self.direct() {
-                return Lane::Direct(Direct::Gather(cut));
+                return Lane::Direct(Direct::Gather(cut, self.domains()));
             }
             Lane::Ring(Ring { way: ring::Way::AllGather, cut, finish: Flags::NONE })
         };

@@ -5,7 +5,7 @@
 //!                    rail 0   rail 1
 //!   domain 0           0 ─────── 1          inner: 1  everybody in a domain, fast links
 //!                      │         │          outer: 2  the ranks of a rail, one in each domain
-//!   domain 1           2 ─────── 3  5
+//!   domain 1           2 ─────── 3  4
 //!
 //!   all-reduce       1 reduce-scatter a slice to each rail, 2 all-reduce the slice, 1 all-gather
 //!   reduce-scatter   1 reduce-scatter a rail's blocks to it, 2 reduce-scatter each its own
@@ -13,7 +13,7 @@
 //!   broadcast        1 scatter a slice to each rail, 2 broadcast the slice, 1 all-gather
 //! ```
 //!
-//! There are as many rails as the smallest domain has ranks. In a larger domain the ranks past them (5 above) are wards: ward `j + q·k`
+//! There are as many rails as the smallest domain has ranks. In a larger domain the ranks past them (4 above) are wards: ward `j + q·k`
 //! of `k` rails belongs to rail `j`, which carries its block as row `q`, and hands it over inside the domain.
 
 use super::build::{Job, Share};

@@ -14,7 +14,9 @@
 //! | `choose` | the cost model and the choice |
 //! | `lane` `build` | what one channel does, and how it is put together |
 //! | `digest` | the number that ranks compare |
-//! | `direct` `twoshot` `owner` `star` `ring` `tree` `halving` `bruck` `pairwise` `barrier` `hierarchy` | one algorithm each, its drawing above its code |
+//! | `direct` `twoshot` `owner` `star` `pairwise` | everybody meets everybody: one algorithm each, its drawing above its code |
+//! | `ring` `tree` `halving` `bruck` `barrier` | neighbours in a pattern, likewise |
+//! | `hierarchy` | the others in domains and between them |
 //!
 //! # Buffers
 //!

@@ -169,7 +169,7 @@ fn no_id(target: &Target, reason: &NoAnswer) -> Error {
         ),
         NoAnswer::Late(why) => Error::start(
             format!("rank 0 does not hand out the job's id at {target}: {why}"),
-            "Look whether rank 0 was started and whether this host reaches that address (MASTER_ADDR, MASTER_PORT), or allow more time with RINGTREE_INIT_TIMEOUT",
+            "Look whether rank 0 was started and whether this host reaches that address, or allow more time with RINGTREE_INIT_TIMEOUT",
         ),
         NoAnswer::Nobody | NoAnswer::Interrupted => Error::start(format!("nobody is at {target}"), "Start rank 0"),
     }

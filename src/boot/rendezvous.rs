@@ -261,6 +261,10 @@ impl<'a> Joining<'a> {
             Ok((_, message)) => return Err(self.nonsense(&message)),
             Err(NoAnswer::Interrupted) => return Err(news.unwrap_or_else(|| root_is_gone().into_error(self.place()))),
             Err(NoAnswer::Nobody) => {
+                // Its process ended; or its hub has closed because another rank ended, which the root knows in a moment.
+                if let Some(error) = self.await_news(&mut root) {
+                    return Err(error);
+                }
                 Failure::Lost { rank: above, how: "its process ended before its part of the tree stood".into() }
             }
             Err(NoAnswer::Stranger(refusal)) => Failure::Corrupt { rank: above, what: refusal.to_string() },
@@ -272,6 +276,14 @@ impl<'a> Joining<'a> {
         root.send(&Message::Failed(failure.clone()));
         root.close_gently(PARTING);
         Err(failure.into_error(self.place()))
+    }
+
+    fn await_news(&self, root: &mut Connection) -> Option<Error> {
+        match root.await_message(Instant::now() + LEAVE) {
+            Ok(Some(Message::Failed(failure))) => Some(failure.into_error(self.place())),
+            Ok(_) => None,
+            Err(broken) => Some(lost_hub(self.place(), self.creator, &broken)),
+        }
     }
 
     fn news_from(&self, root: &mut Connection) -> Option<Error> {

@@ -265,6 +265,26 @@ fn a_rank_that_dies_before_all_have_come_is_named_to_those_who_came_and_who_come
 }
 
 #[test]
+fn a_rank_that_dies_on_its_way_to_its_place_in_the_tree_is_named_by_all() {
+    // A leaf below rank 0, and rank 0 itself, whom two others are on their way to.
+    for (size, victim) in [(34, 33), (34, 0)] {
+        let config = config(60.0);
+        let id = UniqueId::with_config(&config).unwrap();
+        let survivors: Vec<usize> = (0..size).filter(|rank| *rank != victim).collect();
+        let results = thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut joining = Joining::prepare(&id, victim, size, &config, Instant::now()).unwrap();
+                let mut root = joining.check_in().unwrap();
+                joining.await_go(&mut root).unwrap();
+            });
+            world(&id, &survivors, size, &config, |_| Ok(()))
+        });
+        assert_all_name(&results, victim);
+        assert!(results.iter().all(|result| matches!(result, Err(Error::PeerLost { .. }))), "{results:?}");
+    }
+}
+
+#[test]
 fn a_rank_that_dies_between_steps_is_named_by_all_survivors_of_the_tree() {
     for (size, victim) in [(3, 1), (64, 40), (64, 0), (100, 1), (100, 97)] {
         let config = config(60.0);

@@ -51,6 +51,12 @@ impl Cursor {
         self.operands.clear();
     }
 
+    /// Goes on behind that many steps, which have been done.
+    pub(super) fn skip(&mut self, context: &Context, steps: usize) {
+        self.index = steps as u64;
+        self.step = context.program().step(self.channel, self.index);
+    }
+
     /// Does what can be done now. `moved`: whether any step was done.
     #[inline]
     pub(super) fn advance<L: Links>(&mut self, context: &mut Context, links: &mut L, moved: &mut bool) -> Result<Advance, Fault> {

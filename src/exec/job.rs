@@ -102,6 +102,12 @@ impl Job {
         self.rewind();
     }
 
+    /// Notes that the first steps of the only channel have been done by the short path.
+    #[cold]
+    pub(super) fn skip(&mut self, steps: usize) {
+        self.cursors[0].skip(&self.context, steps);
+    }
+
     /// Puts the cursors to the first steps of the program that is followed now.
     #[inline]
     fn rewind(&mut self) {

@@ -13,6 +13,7 @@
 //! | `cursor` | one channel of it: a step waits, combines, publishes, releases |
 //! | `places` | the step that opens windows |
 //! | `program` | a plan as one rank follows it, with what is derived once |
+//! | `short` | the first steps of a small program, without a cursor |
 //! | `point` | one send or receive under way |
 //! | `session` | the calls of one rank on one communicator, in order |
 //! | `plans` | the plan cache |
@@ -32,6 +33,7 @@ mod plans;
 mod point;
 mod program;
 mod session;
+mod short;
 
 pub use element::Element;
 pub use job::{Buffers, Fault, Job, Progress};

@@ -4,6 +4,7 @@ use super::job::Job;
 use super::kernel::Kernel;
 use super::program::Program;
 use super::session::Settings;
+use super::short::Short;
 use crate::error::{Error, Result};
 use crate::plan::{Algorithm, Plan, Tuning};
 use crate::types::Call;
@@ -15,11 +16,13 @@ const CAPACITY: usize = 512;
 
 /// A call's plan with what is derived from it, and the job that follows it.
 #[derive(Debug)]
-pub struct Planned {
+pub(super) struct Planned {
     /// The call.
     pub call: Call,
     /// Follows the plan.
     pub job: Job,
+    /// The short form of its first program, if it has one.
+    pub(super) short: Option<Short>,
     /// How elements combine, where no scalar is involved.
     pub kernel: Option<Kernel>,
     /// What ranks must agree on.
@@ -33,7 +36,7 @@ pub struct Planned {
 /// The cache of one session. All ranks make the same calls, but need not agree on what is cached. A call takes its plan out and brings it
 /// back: the same call again finds it without looking it up.
 #[derive(Debug, Default)]
-pub struct PlanCache {
+pub(super) struct PlanCache {
     last: Option<Box<Planned>>,
     known: HashMap<Call, (u64, Box<Planned>)>,
     clock: u64,
@@ -105,7 +108,8 @@ fn make(settings: &Settings, rank: u32, call: &Call) -> Result<Planned> {
     let longest = |plan: &Plan| plan.scratch_len(rank);
     let scratch = longest(&plan).max(without_windows.as_deref().map_or(0, longest)) as usize * call.dtype.size();
     let (digest, written) = (plan.digest(), plan.output_len(rank) as usize * call.dtype.size());
-    let program = |plan| Arc::new(Program::new(plan, rank));
-    let job = Job::new(program(plan), without_windows.map(program));
-    Ok(Planned { call: call.clone(), job, kernel, digest, scratch, written })
+    let first = Arc::new(Program::new(plan, rank));
+    let short = first.kept(0).and_then(|steps| Short::of(first.plan(), rank, steps));
+    let job = Job::new(first, without_windows.map(|plan| Arc::new(Program::new(plan, rank))));
+    Ok(Planned { call: call.clone(), job, short, kernel, digest, scratch, written })
 }

@@ -48,6 +48,11 @@ impl Program {
         self.item
     }
 
+    /// The steps of a channel, where there are few.
+    pub(super) fn kept(&self, channel: u32) -> Option<&[Step]> {
+        self.steps.get(channel as usize)?.as_deref()
+    }
+
     /// A step of a channel, None past the end.
     #[inline(always)]
     pub fn step(&self, channel: u32, index: u64) -> Option<Step> {

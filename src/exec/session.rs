@@ -6,6 +6,7 @@ use super::kernel::Kernel;
 use super::pace::{Pace, Patience};
 use super::plans::{PlanCache, Planned};
 use super::point::{Direction, Point};
+use super::short::Errand;
 use crate::error::{Error, Result};
 use crate::plan::{Tuning, World};
 use crate::transport::{Blocked, Entered, Watch};
@@ -17,6 +18,9 @@ use std::time::{Duration, Instant};
 /// cache anyway, and a normal store reads each line first. Measured out of place on an EPYC with 1 MiB of second-level cache and
 /// 32 MiB of third: at 16 MiB 1.2 to 1.7 times faster, at 1 MiB slower.
 pub const STREAM_FROM: usize = 6 << 20;
+
+/// Polls for one message on the short path where every rank has a processor of its own: ten times what a message takes to cross.
+const SHORT_SPINS: u32 = 64;
 
 /// What a session needs to know about its communicator.
 #[derive(Clone, Debug)]
@@ -101,6 +105,8 @@ pub struct Session<L> {
     current: Option<Box<Planned>>,
     points: Vec<Point>,
     scratch: Vec<u64>,
+    /// Polls for one message before a call takes the long path.
+    spins: u32,
     failed: Option<Error>,
 }
 
@@ -109,7 +115,9 @@ impl<L: Watch> Session<L> {
     pub fn new(links: L, settings: Settings) -> Session<L> {
         let plans = PlanCache::default();
         let (waiting, points, scratch) = Default::default();
-        Session { links, settings, plans, number: 0, waiting, current: None, points, scratch, failed: None }
+        let (ranks, processors) = links.crowd();
+        let spins = if ranks <= processors { SHORT_SPINS } else { 0 };
+        Session { links, settings, plans, number: 0, waiting, current: None, points, scratch, spins, failed: None }
     }
 
     /// The links.
@@ -175,7 +183,26 @@ impl<L: Watch> Session<L> {
         let stream = planned.written >= STREAM_FROM && !std::ptr::eq(*input, *output);
         let buffers = Buffers { input: *input, output: *output, scratch: self.scratch.as_mut_ptr().cast() };
         let tag = planned.digest as u32 ^ (planned.digest >> 32) as u32 ^ (self.number as u32).wrapping_mul(0x9e37_79b1);
+        let mut done = 0;
+        if let Some(short) = &planned.short {
+            let errand = Errand { kernel: kernel.as_ref(), buffers, tag, stream, spins: self.spins };
+            match short.run(&errand, &mut self.links) {
+                Ok(all) if short.ends_at(all) => {
+                    self.plans.put(planned);
+                    self.links.finish(self.number);
+                    return Ok(());
+                }
+                Ok(some) => done = some,
+                Err(fault) => {
+                    self.current = Some(planned);
+                    return Err(self.fault(fault));
+                }
+            }
+        }
         planned.job.start(kernel, buffers, tag, stream);
+        if done > 0 {
+            planned.job.skip(done);
+        }
         self.current = Some(planned);
         Ok(())
     }
@@ -251,6 +278,9 @@ impl<L: Watch> Session<L> {
     /// Everything that was submitted, to its end.
     #[inline]
     pub fn finish(&mut self) -> Result<()> {
+        if self.current.is_none() && self.points.is_empty() && self.failed.is_none() {
+            return Ok(());
+        }
         match self.poll()? {
             Poll::Idle => Ok(()),
             Poll::Blocked { on, .. } => self.wait(on),

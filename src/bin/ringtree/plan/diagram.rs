@@ -128,8 +128,11 @@ fn lanes(scene: &Scene<'_>) -> String {
     let mut svg = Svg::new(WIDTH, height);
     let scale = Scale { end };
     let note = if whole {
-        "Each lane is a rank. An arrow is a message: from when its writer published it to when its reader could see it."
-            .to_string()
+        let lane = if scene.channels == 1 { "rank" } else { "rank and channel" };
+        let bands = if scene.domains.iter().any(|&domain| domain > 0) { " Shading shows the domains." } else { "" };
+        format!(
+            "Each lane is a {lane}.{bands} An arrow is a message: from when its writer published it to when its reader could see it."
+        )
     } else {
         format!(
             "Only the first {} steps are shown; the whole takes {} as long.",

@@ -32,6 +32,7 @@ impl Layout {
         self.input_at.map_or(output_end, |at| output_end.max(at + self.input_len))
     }
 
+    #[inline]
     fn len(&self, space: Space) -> u64 {
         match space {
             Space::Nothing => 0,
@@ -42,6 +43,7 @@ impl Layout {
     }
 
     /// Where an element of that space lies.
+    #[inline]
     pub fn cell(&self, space: Space, at: u64) -> Cell {
         match (space, self.input_at) {
             (Space::Scratch, _) => Cell::Scratch(at as usize),
@@ -95,11 +97,13 @@ impl Memory {
         Memory { owner, layout, user, scratch: alloc::vec![Value::UNSET; layout.scratch_len as usize] }
     }
 
+    #[inline]
     pub fn layout(&self) -> &Layout {
         &self.layout
     }
 
     /// Whether the elements are there at all.
+    #[inline]
     pub fn check(&self, space: Space, at: u64, len: u32) -> Result<(), Wrong> {
         let end = self.layout.len(space);
         if len > 0 && at.checked_add(u64::from(len)).is_none_or(|last| last > end) {

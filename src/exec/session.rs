@@ -223,7 +223,10 @@ impl<L: Watch> Session<L> {
                         self.plans.put(planned);
                     }
                     self.links.finish(self.number);
-                    if let Some(next) = self.waiting.pop_front() {
+                    // The short path may end several of them at once.
+                    while self.current.is_none()
+                        && let Some(next) = self.waiting.pop_front()
+                    {
                         self.begin(&next).map_err(|error| self.fail(error))?;
                     }
                 }

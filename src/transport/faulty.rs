@@ -244,6 +244,7 @@ impl<L: Links> Links for Faulty<L> {
         let Some(message) = self.inner.peek(lane, link)? else { return Ok(None) };
         let head = self.heads.entry((lane, link)).or_insert_with(|| {
             self.seen[from as usize] += 1;
+            self.left.remove(&from);
             let number = self.seen[from as usize];
             if self.faults.drops(from, to, number) {
                 return Head::Silent;
@@ -281,9 +282,6 @@ impl<L: Links> Links for Faulty<L> {
     }
 }
 
-/// A rank's leaving is heard of after everything that it can have sent: so many messages, one after the other.
-const MESSAGES_ON_THEIR_WAY: u32 = 8;
-
 impl<L: Watch> Watch for Faulty<L> {
     fn announce(&mut self, entered: &Entered) {
         self.inner.announce(entered);
@@ -301,7 +299,8 @@ impl<L: Watch> Watch for Faulty<L> {
         let trouble = self.inner.trouble(number, blocked)?;
         if let Trouble::Lost { rank, .. } = trouble {
             let noticed = *self.left.entry(rank).or_insert(now);
-            if now < noticed + self.faults.delay * MESSAGES_ON_THEIR_WAY {
+            // It is heard of behind everything that the rank has sent: each message that is seen begins this wait anew.
+            if now < noticed + self.faults.delay * 2 {
                 return None;
             }
         }

@@ -217,6 +217,9 @@ impl World {
     fn after(&mut self, number: usize, polled: Result<Poll, Error>) -> Result<(), String> {
         let now = self.clock.now();
         let rank = &mut self.ranks[number];
+        if std::env::var("RINGTREE_SEED").is_ok() {
+            println!("{now:?} rank {number} item {} {:?} {polled:?}", rank.item, rank.phase);
+        }
         match polled {
             Ok(Poll::Blocked { on, moved }) => {
                 rank.phase = Phase::Blocked(on);

@@ -16,7 +16,13 @@ fn main() {
             let mut links = ShmLinks::new(segment.clone(), rank, &world, Budget::process().clone());
             links.share_processors(1);
             let tuning = Tuning { cores: 2, ..Tuning::default() };
-            let settings = Settings { name: "world".into(), world: world.clone(), tuning, timeout: Duration::from_secs(1), point_lane: POINT_TO_POINT };
+            let settings = Settings {
+                name: "world".into(),
+                world: world.clone(),
+                tuning,
+                timeout: Duration::from_secs(1),
+                point_lane: POINT_TO_POINT,
+            };
             Session::new(links, settings)
         })
         .collect();
@@ -25,7 +31,9 @@ fn main() {
     for _ in 0..rounds {
         let at = data[0].as_mut_ptr();
         let call = Call::new(Collective::AllReduce, DataType::F32, Reduction::Sum, 0, count);
-        sessions[0].submit(&Request::Collective { call, op: ReduceOp::Sum, input: at.cast(), output: at.cast() }).unwrap();
+        sessions[0]
+            .submit(&Request::Collective { call, op: ReduceOp::Sum, input: at.cast(), output: at.cast() })
+            .unwrap();
         second_rank(&mut sessions[1], &mut data[1], count);
         assert_eq!(sessions[0].poll().unwrap(), Poll::Idle);
     }

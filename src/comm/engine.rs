@@ -24,7 +24,7 @@ pub trait Engine: Send {
     /// Looks for a reason why a wait will not end.
     fn look_for_trouble(&mut self, on: Blocked) -> Result<()>;
     /// The deadline has passed.
-    fn give_up(&mut self, on: Blocked) -> Error;
+    fn give_up(&mut self, on: Blocked) -> Result<Poll>;
     /// Ends the communicator everywhere.
     fn abort(&mut self, reason: &str) -> Error;
     /// The error that ended the communicator.
@@ -80,7 +80,7 @@ impl<L: Watch + GiveBack + Send> Engine for Session<L> {
         Session::look_for_trouble(self, on)
     }
 
-    fn give_up(&mut self, on: Blocked) -> Error {
+    fn give_up(&mut self, on: Blocked) -> Result<Poll> {
         Session::give_up(self, on)
     }
 

@@ -125,7 +125,8 @@ fn together(engines: &mut [MutexGuard<'_, Box<dyn Engine>>], timeout: Duration) 
             }
             Patience::GiveUp => {
                 for (number, on) in waits {
-                    engines[number].give_up(on);
+                    // As above; and what moves after all is seen by the next poll too.
+                    let _found_by_next_poll = engines[number].give_up(on);
                 }
             }
         }

@@ -59,7 +59,12 @@ impl Cursor {
 
     /// Does what can be done now. `moved`: whether any step was done.
     #[inline]
-    pub(super) fn advance<L: Links>(&mut self, context: &mut Context, links: &mut L, moved: &mut bool) -> Result<Advance, Fault> {
+    pub(super) fn advance<L: Links>(
+        &mut self,
+        context: &mut Context,
+        links: &mut L,
+        moved: &mut bool,
+    ) -> Result<Advance, Fault> {
         while let Some(step) = self.step {
             if let Some(blocked) = self.prepare(context, &step, links)? {
                 return Ok(Advance::Blocked(blocked));
@@ -67,6 +72,12 @@ impl Cursor {
             let mut reachable = true;
             if step.flags.has(Flags::PLACES) {
                 reachable = exchange_places(context, self.channel, &step, self.slot.map(|(slot, _)| slot), links)?;
+            } else if step.len > 0 && touches_windows(&step) {
+                if !links.enter_windows() {
+                    return Err(Fault::Ended);
+                }
+                self.combine(context, &step);
+                links.leave_windows();
             } else if step.len > 0 {
                 self.combine(context, &step);
             }
@@ -160,7 +171,8 @@ impl Cursor {
                     debug_assert!(*read <= message.len, "a step reads past its message");
                     Operand { at, raw: false }
                 });
-                let (first, second) = if step.flags.has(Flags::MESSAGE_FIRST) { (message, own) } else { (own, message) };
+                let (first, second) =
+                    if step.flags.has(Flags::MESSAGE_FIRST) { (message, own) } else { (own, message) };
                 self.operands.extend(first);
                 self.operands.extend(second);
             }
@@ -246,6 +258,12 @@ fn check(context: &Context, step: &Step, message: Message, from: u32) -> Result<
         return Ok(());
     }
     Err(Fault::Stranger { rank: from, tag: message.tag, len: message.len, expected })
+}
+
+/// Whether a step reads or writes other ranks' buffers.
+#[inline(always)]
+fn touches_windows(step: &Step) -> bool {
+    matches!(step.take, Take::Window | Take::FoldWindows) || step.put == Put::Windows
 }
 
 #[inline(always)]

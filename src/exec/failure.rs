@@ -1,12 +1,15 @@
 //! Faults turned into errors: on this rank at once, on the others through the abort that this rank leaves for them.
 
 use super::job::Fault;
-use super::session::Session;
-use crate::error::{Error, Place};
+use super::session::{Poll, Session};
+use crate::error::{Error, Place, Result};
 use crate::transport::{Abort, Blocked, Entered, Trouble, Watch};
 
 /// Stands between the two sides of a disagreement in an abort's text.
 const BETWEEN: char = '\u{1f}';
+
+/// Earlier calls that links remember.
+const REMEMBERED: u64 = 3;
 
 impl<L: Watch> Session<L> {
     fn place(&self) -> Box<Place> {
@@ -64,48 +67,70 @@ impl<L: Watch> Session<L> {
                 let error = self.abort_error(abort);
                 self.fail(error)
             }
-            Trouble::Lost { rank, how } => self.spread(Abort::LOST, rank, rank, how),
+            // A rank that has done something else may have left content.
+            Trouble::Lost { rank, how } => match self.difference(rank) {
+                Some((theirs, ours)) => self.torn(rank, theirs, ours),
+                None => self.spread(Abort::LOST, rank, rank, how),
+            },
             Trouble::Disagreement { rank, theirs } => self.disagreement(rank, theirs.to_string(), self.operation()),
         }
     }
 
     pub(super) fn fault(&mut self, fault: Fault) -> Error {
-        let (rank, tag, len, expected) = match fault {
-            Fault::Stranger { rank, tag, len, expected } => (rank, tag, len, expected),
+        match fault {
+            Fault::Stranger { rank, tag, len, expected } => self.stranger(rank, tag, len, expected),
             Fault::Links(Error::Corrupt { rank, what, .. }) => {
-                return self.spread(Abort::BROKEN, rank as u32, rank as u32, what);
+                self.spread(Abort::BROKEN, rank as u32, rank as u32, what)
             }
-            Fault::Links(Error::PeerLost { rank, how, .. }) => {
-                return self.spread(Abort::LOST, rank as u32, rank as u32, how);
-            }
+            Fault::Links(Error::PeerLost { rank, how, .. }) => self.spread(Abort::LOST, rank as u32, rank as u32, how),
             Fault::Links(error) => {
                 // What this rank's own system refused: the others get it in words, this rank as it is.
                 let own = self.links_ref().rank();
                 let abort = Abort { by: own, kind: Abort::BROKEN, culprit: own, other: own, text: error.to_string() };
                 self.links().abort(abort);
-                return self.fail(error);
+                self.fail(error)
             }
-        };
-        let number = self.operation_number();
-        match self.links_ref().entered(rank, number) {
-            Some(theirs) if Entered { digest: 0, ..theirs }.to_string() != self.operation() => {
-                self.disagreement(rank, theirs.to_string(), self.operation())
-            }
-            Some(_) => {
-                let what = "the same call, but followed with another plan (settings or library versions differ)";
-                self.disagreement(rank, what.into(), self.operation())
-            }
-            None => {
-                let what = format!(
-                    "a message of {len} bytes, tag {tag:#010x}, where one of {expected} bytes of this call was expected"
-                );
-                self.spread(Abort::BROKEN, rank, rank, what)
-            }
+            // Somebody was first, and the error is made of what that one has said.
+            Fault::Ended => self.abort("the communicator has ended"),
         }
     }
 
-    /// The deadline has passed.
-    pub fn give_up(&mut self, on: Blocked) -> Error {
+    /// The last calls under one number in which that rank and this one differ: theirs and ours.
+    fn difference(&self, rank: u32) -> Option<(Entered, Entered)> {
+        let (links, own, number) = (self.links_ref(), self.links_ref().rank(), self.number());
+        let both = |number| Some((links.entered(rank, number)?, links.entered(own, number)?));
+        let calls = (number.saturating_sub(REMEMBERED)..=number).filter_map(both);
+        { calls }.find(|(theirs, ours)| theirs.digest != ours.digest)
+    }
+
+    fn torn(&mut self, rank: u32, theirs: Entered, ours: Entered) -> Error {
+        let same = theirs.to_string() == ours.to_string();
+        let what = "the same call, but followed with another plan (settings or library versions differ)";
+        self.disagreement(rank, if same { what.into() } else { theirs.to_string() }, ours.to_string())
+    }
+
+    /// A message that is no part of what this rank does. The call in which the two ranks differ may lie a little back: what one of them
+    /// has sent for it, the other has never looked at.
+    fn stranger(&mut self, rank: u32, tag: u32, len: usize, expected: usize) -> Error {
+        if let Some((theirs, ours)) = self.difference(rank) {
+            return self.torn(rank, theirs, ours);
+        }
+        let what = format!(
+            "a message of {len} bytes, tag {tag:#010x}, where one of {expected} bytes of this call was expected"
+        );
+        self.spread(Abort::BROKEN, rank, rank, what)
+    }
+
+    /// The deadline has passed. What has come in the meantime counts: it may be this rank that was stopped for so long.
+    pub fn give_up(&mut self, on: Blocked) -> Result<Poll> {
+        self.look_for_trouble(on)?;
+        match self.poll()? {
+            Poll::Blocked { on: now, moved: false } if now == on => Err(self.blame(on)),
+            polled => Ok(polled),
+        }
+    }
+
+    fn blame(&mut self, on: Blocked) -> Error {
         let suspects = self.links_ref().suspects(self.operation_number(), on);
         let culprit = suspects.first().map_or(on.rank(), |suspect| suspect.rank);
         let words: Vec<String> = suspects.iter().map(|one| format!("rank {}, {}", one.rank, one.doing)).collect();

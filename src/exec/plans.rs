@@ -61,7 +61,13 @@ impl PlanCache {
     }
 
     #[cold]
-    fn find(&mut self, last: Option<Box<Planned>>, settings: &Settings, rank: u32, call: &Call) -> Result<Box<Planned>> {
+    fn find(
+        &mut self,
+        last: Option<Box<Planned>>,
+        settings: &Settings,
+        rank: u32,
+        call: &Call,
+    ) -> Result<Box<Planned>> {
         if let Some(last) = last {
             self.keep(last);
         }

@@ -157,7 +157,9 @@ impl<L: Watch> Session<L> {
             return Err(error.clone());
         }
         match request {
-            Request::Collective { .. } if self.current.is_none() && self.waiting.is_empty() => return self.begin(request),
+            Request::Collective { .. } if self.current.is_none() && self.waiting.is_empty() => {
+                return self.begin(request);
+            }
             Request::Collective { .. } => self.waiting.push_back(request.clone()),
             Request::Send { to, count, dtype, at } => self.points.push(Point::send(*to, *at, *count, *dtype)),
             Request::Receive { from, count, dtype, at } => self.points.push(Point::receive(*from, *at, *count, *dtype)),
@@ -182,7 +184,8 @@ impl<L: Watch> Session<L> {
         }
         let stream = planned.written >= STREAM_FROM && !std::ptr::eq(*input, *output);
         let buffers = Buffers { input: *input, output: *output, scratch: self.scratch.as_mut_ptr().cast() };
-        let tag = planned.digest as u32 ^ (planned.digest >> 32) as u32 ^ (self.number as u32).wrapping_mul(0x9e37_79b1);
+        let tag =
+            planned.digest as u32 ^ (planned.digest >> 32) as u32 ^ (self.number as u32).wrapping_mul(0x9e37_79b1);
         let mut done = 0;
         if let Some(short) = &planned.short {
             let errand = Errand { kernel: kernel.as_ref(), buffers, tag, stream, spins: self.spins };
@@ -315,13 +318,15 @@ impl<L: Watch> Session<L> {
                         continue;
                     }
                 }
-                Patience::GiveUp => return Err(self.give_up(on)),
+                Patience::GiveUp => {}
             }
-            match self.poll()? {
+            let polled = if patience == Patience::GiveUp { self.give_up(on)? } else { self.poll()? };
+            match polled {
                 Poll::Idle => return Ok(()),
                 Poll::Blocked { on: now, moved } => {
+                    let elsewhere = patience == Patience::GiveUp;
                     on = now;
-                    if moved && pace.progressed() {
+                    if (moved || elsewhere) && pace.progressed() {
                         began = None;
                     }
                 }
@@ -357,7 +362,10 @@ impl<L: Watch> Session<L> {
 
     /// Notes the error that ends this communicator; the first one stays.
     pub(super) fn fail(&mut self, error: Error) -> Error {
-        self.current = None;
+        // The caller gets its buffers back with the error.
+        if self.current.take().is_some_and(|planned| planned.job.opens_windows()) {
+            self.links.withdraw();
+        }
         self.points.clear();
         self.waiting.clear();
         self.failed.get_or_insert(error).clone()

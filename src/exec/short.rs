@@ -110,7 +110,9 @@ impl Short {
             _ => {
                 let mut operands = [own; MOST_OTHERS + 1];
                 for (i, from) in self.others.iter().enumerate() {
-                    let Some(message) = errand.await_message(act, of_rank(act.incoming, *from), links)? else { return Ok(false) };
+                    let Some(message) = errand.await_message(act, of_rank(act.incoming, *from), links)? else {
+                        return Ok(false);
+                    };
                     operands[i + usize::from(i >= self.before)].at = message.at;
                     operands[i + usize::from(i >= self.before)].raw = false;
                 }

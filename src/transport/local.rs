@@ -28,6 +28,8 @@ struct Hub {
     calls: Vec<BTreeMap<u64, Entered>>,
     waiting_for: Vec<Option<u32>>,
     left: Vec<bool>,
+    /// Who reads or writes other ranks' buffers now.
+    in_windows: Vec<bool>,
     abort: Option<Abort>,
     /// Counts everything that happens, so that a sleeper can tell whether it missed something.
     events: u64,
@@ -65,6 +67,7 @@ pub struct LocalLinks {
     drafts: BTreeMap<Key, Vec<u8>>,
     /// Messages shown by `peek`, so that their bytes stay where they are.
     shown: BTreeMap<Key, Packet>,
+    /// The events before `doze`: what has happened since then keeps this rank awake.
     seen: u64,
 }
 
@@ -88,6 +91,7 @@ impl LocalLinks {
             calls: vec![BTreeMap::new(); ranks as usize],
             waiting_for: vec![None; ranks as usize],
             left: vec![false; ranks as usize],
+            in_windows: vec![false; ranks as usize],
             ..Hub::default()
         };
         let world = Arc::new(Meeting { hub: Mutex::new(hub), changed: Condvar::new() });
@@ -179,7 +183,6 @@ impl Links for LocalLinks {
     fn peek(&mut self, lane: u32, link: Incoming) -> Result<Option<Message>, Error> {
         let key = incoming_key(lane, self.rank, link);
         let mut hub = self.world.lock();
-        self.seen = hub.events;
         let Some(packet) = hub.queues.entry((key, self.rank)).or_default().front().cloned() else { return Ok(None) };
         drop(hub);
         let message = Message { at: packet.0.as_ptr(), len: packet.0.len(), tag: packet.1 };
@@ -208,6 +211,16 @@ impl Links for LocalLinks {
 
     fn message_limit(&self) -> usize {
         usize::MAX
+    }
+
+    fn enter_windows(&mut self) -> bool {
+        let mut hub = self.world.lock();
+        hub.in_windows[self.rank as usize] = hub.abort.is_none();
+        hub.abort.is_none()
+    }
+
+    fn leave_windows(&mut self) {
+        self.world.change(|hub| hub.in_windows[self.rank as usize] = false);
     }
 }
 
@@ -279,6 +292,14 @@ impl Watch for LocalLinks {
 
     fn abort(&mut self, abort: Abort) -> Abort {
         self.world.change(|hub| hub.abort.get_or_insert(abort).clone())
+    }
+
+    fn withdraw(&mut self) {
+        self.leave_windows();
+        let mut hub = self.world.lock();
+        while (0..self.size() as usize).any(|rank| hub.in_windows[rank] && !hub.left[rank]) {
+            hub = self.world.changed.wait(hub).unwrap_or_else(PoisonError::into_inner);
+        }
     }
 
     fn crowd(&self) -> (u32, u32) {

@@ -143,4 +143,10 @@ pub trait Links {
 
     /// Bytes that one message may have.
     fn message_limit(&self) -> usize;
+
+    /// Says that this rank is about to read or write other ranks' buffers. False: the communicator has ended, and they may be gone.
+    fn enter_windows(&mut self) -> bool;
+
+    /// Says that it has done so.
+    fn leave_windows(&mut self);
 }

@@ -130,6 +130,14 @@ impl<L: Links> Links for Traced<L> {
     fn message_limit(&self) -> usize {
         self.inner.message_limit()
     }
+
+    fn enter_windows(&mut self) -> bool {
+        self.inner.enter_windows()
+    }
+
+    fn leave_windows(&mut self) {
+        self.inner.leave_windows();
+    }
 }
 
 impl<L: Watch> Watch for Traced<L> {
@@ -179,6 +187,10 @@ impl<L: Watch> Watch for Traced<L> {
 
     fn abort(&mut self, abort: Abort) -> Abort {
         self.inner.abort(abort)
+    }
+
+    fn withdraw(&mut self) {
+        self.inner.withdraw();
     }
 
     fn crowd(&self) -> (u32, u32) {

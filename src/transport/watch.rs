@@ -46,6 +46,11 @@ pub trait Watch: Links {
     /// Ends the communicator for all ranks; the first reason counts. Returns the one that does.
     fn abort(&mut self, abort: Abort) -> Abort;
 
+    /// Returns when no other rank is in this rank's buffers, nor comes in any more. The communicator has ended before (`abort`). Whoever
+    /// is inside copies memory and waits for nobody, so this takes no longer than a copy; a rank that is gone, has left or is stopped
+    /// is not waited for.
+    fn withdraw(&mut self);
+
     /// How many ranks share how many processors: (ranks on this host, processors this process may use).
     fn crowd(&self) -> (u32, u32);
 }

@@ -15,12 +15,11 @@ use ringtree::Error;
 use ringtree::exec::{Pace, Patience, Poll, Request, Session, Settings};
 use ringtree::plan::{Algorithm, MOST_CHANNELS, Plan};
 use ringtree::transport::clock::Clock;
-use ringtree::transport::faulty::Faulty;
+use ringtree::transport::faulty::{Faulty, Mishap, Weather};
 use ringtree::transport::local::{LocalDoor, LocalLinks};
 use ringtree::transport::{Blocked, Watch};
 use ringtree::types::Call;
 use ringtree::{Collective, DataType, Reduction};
-use std::sync::Arc;
 use std::time::Duration;
 
 /// Visits after which a world hangs.
@@ -85,7 +84,8 @@ pub struct World {
 impl World {
     pub fn new(seed: u64) -> World {
         let program = Program::new(seed);
-        let (clock, faults) = (Clock::default(), Arc::new(program.faults.clone()));
+        let clock = Clock::default();
+        let weather = Weather::new(program.faults.clone(), clock.clone());
         let rank = |links: LocalLinks| {
             let door = links.door();
             let settings = Settings {
@@ -96,7 +96,7 @@ impl World {
                 point_lane: MOST_CHANNELS,
             };
             Rank {
-                session: Session::new(Faulty::new(links, faults.clone(), clock.clone()), settings),
+                session: Session::new(Faulty::new(links, weather.clone()), settings),
                 door,
                 item: 0,
                 phase: Phase::Outside(Duration::ZERO),
@@ -121,7 +121,10 @@ impl World {
         while let Some(rank) = self.next_due() {
             self.visits += 1;
             if self.visits > MOST_VISITS {
-                return Err(format!("the world hangs: {:?}", self.ranks.iter().map(|rank| rank.phase).collect::<Vec<_>>()));
+                return Err(format!(
+                    "the world hangs: {:?}",
+                    self.ranks.iter().map(|rank| rank.phase).collect::<Vec<_>>()
+                ));
             }
             self.visit(rank)?;
             let cost = Duration::from_micros(self.chance.between(1, 30));
@@ -189,8 +192,10 @@ impl World {
                     }
                     Patience::Sleep(limit) => self.lie_down(number, on, now + limit),
                     Patience::GiveUp => {
-                        let error = rank.session.give_up(on);
-                        self.after(number, Err(error))
+                        let polled = rank.session.give_up(on);
+                        rank.pace.progressed();
+                        rank.began = None;
+                        self.after(number, polled)
                     }
                 }
             }
@@ -271,7 +276,7 @@ impl World {
         let rank = &mut self.ranks[number];
         rank.phase = Phase::Ended;
         let awake_since = self.program.faults.mishaps.iter().filter_map(|mishap| match mishap {
-            ringtree::transport::faulty::Mishap::Stopped { rank, until, .. } if *rank == number as u32 => Some(*until),
+            Mishap::Stopped { rank, until, .. } if *rank == number as u32 => Some(*until),
             _ => None,
         });
         let since = awake_since.filter(|until| *until <= now).fold(rank.moved, Duration::max);
@@ -323,7 +328,8 @@ impl Rank {
         self.session.retune(|now| *now = tuning.clone());
         let mut requests = Vec::new();
         for joint in &item.joints {
-            let plan = Plan::new(&program.world, &joint.calls[number as usize], &tuning).expect("the program asks for what is possible");
+            let plan = Plan::new(&program.world, &joint.calls[number as usize], &tuning)
+                .expect("the program asks for what is possible");
             let shift = if joint.seed % 3 == 0 { 1 } else { 0 };
             let mut part = Part::new(joint, number, plan.input_len(number), plan.output_len(number), shift);
             requests.push(part.request(joint, number));
@@ -349,7 +355,8 @@ impl Rank {
     /// Whether the item that has ended did what it should.
     fn verdict(&self, item: &Item, number: u32) -> Result<(), String> {
         for (part, joint) in self.lent.parts.iter().zip(&item.joints) {
-            part.verdict(joint, number).map_err(|wrong| format!("item {}: {wrong}, {:?}", self.item, item.algorithm))?;
+            part.verdict(joint, number)
+                .map_err(|wrong| format!("item {}: {wrong}, {:?}", self.item, item.algorithm))?;
         }
         for (at, buffer) in &self.lent.received {
             let transfer = &item.transfers[*at];

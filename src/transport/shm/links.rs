@@ -6,6 +6,7 @@ use super::segment::{HEAP_SPAN, Segment};
 use super::staging::Budget;
 use crate::error::{Error, Place};
 use crate::plan::{Group, World};
+use crate::sys::barrier;
 use crate::sys::process::Watched;
 use crate::transport::{Blocked, Incoming, Links, Message, Outgoing, Shared};
 use std::sync::Arc;
@@ -411,6 +412,23 @@ impl Links for ShmLinks {
 
     fn message_limit(&self) -> usize {
         SLOT_BYTES
+    }
+
+    #[inline]
+    fn enter_windows(&mut self) -> bool {
+        let status = self.segment.status(self.rank);
+        status.set_in_windows(true);
+        barrier::fence_this();
+        let open = !self.segment.header().aborted();
+        if !open {
+            status.set_in_windows(false);
+        }
+        open
+    }
+
+    #[inline]
+    fn leave_windows(&mut self) {
+        self.segment.status(self.rank).set_in_windows(false);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::links::ShmLinks;
 use super::status::Life;
+use crate::sys::process::Watched;
 use crate::sys::{barrier, futex};
 use crate::transport::{Abort, Blocked, Entered, Links, Trouble, Watch};
 use std::sync::atomic::Ordering;
@@ -126,6 +127,23 @@ impl Watch for ShmLinks {
     fn abort(&mut self, abort: Abort) -> Abort {
         self.segment().abort(&abort);
         self.abort_reason().unwrap_or(abort)
+    }
+
+    fn withdraw(&mut self) {
+        self.leave_windows();
+        // Whoever entered before the abort is seen inside now; whoever enters later sees the abort.
+        barrier::fence_everybody();
+        for rank in (0..self.size()).filter(|rank| *rank != self.rank()) {
+            let status = self.segment().status(rank);
+            let taking_part = |process: Option<&Watched>| process.is_none_or(|process| !process.gone());
+            while status.in_windows()
+                && status.life() != Life::Left
+                && taking_part(self.process(rank))
+                && !self.stopped(rank)
+            {
+                std::thread::yield_now();
+            }
+        }
     }
 
     fn crowd(&self) -> (u32, u32) {

@@ -297,41 +297,56 @@ impl<L: Watch> Session<L> {
         let (ranks, processors) = self.links.crowd();
         let mut pace = Pace::new(ranks, processors, self.settings.timeout);
         let mut began = None;
+        let mut dozed = false;
         loop {
             let mut patience = pace.next();
             if patience == Patience::Clock {
                 let since = *began.get_or_insert_with(Instant::now);
                 patience = pace.after(since.elapsed());
             }
-            match patience {
-                Patience::Spin => std::hint::spin_loop(),
-                Patience::Yield | Patience::Clock => std::thread::yield_now(),
+            let polled = match patience {
+                Patience::Spin => {
+                    std::hint::spin_loop();
+                    self.poll()?
+                }
+                Patience::Yield | Patience::Clock => {
+                    std::thread::yield_now();
+                    self.poll()?
+                }
                 Patience::Sleep(limit) => {
                     self.look_for_trouble(on)?;
-                    self.links.doze(on);
-                    let looked = self.poll();
-                    if matches!(looked, Ok(Poll::Blocked { moved: false, .. })) {
-                        self.links.sleep(limit);
-                    }
-                    self.links.rise();
-                    if let Poll::Blocked { moved: false, .. } = looked? {
-                        continue;
-                    }
+                    dozed = true;
+                    self.doze(on, limit)?
                 }
-                Patience::GiveUp => {}
+                Patience::GiveUp => self.give_up(on)?,
+            };
+            let moved = match polled {
+                Poll::Idle => true,
+                // A fold that has taken one message of several has moved on to wait for somebody else.
+                Poll::Blocked { on: now, moved } => moved || std::mem::replace(&mut on, now) != now,
+            };
+            if moved && pace.progressed() {
+                began = None;
             }
-            let polled = if patience == Patience::GiveUp { self.give_up(on)? } else { self.poll()? };
-            match polled {
-                Poll::Idle => return Ok(()),
-                Poll::Blocked { on: now, moved } => {
-                    let elsewhere = patience == Patience::GiveUp;
-                    on = now;
-                    if (moved || elsewhere) && pace.progressed() {
-                        began = None;
-                    }
-                }
+            if moved && std::mem::take(&mut dozed) {
+                self.links.go_on();
+            }
+            if polled == Poll::Idle {
+                return Ok(());
             }
         }
+    }
+
+    /// Sleeps until somebody wakes this rank, at most that long, unless there is something to do.
+    fn doze(&mut self, on: Blocked, limit: Duration) -> Result<Poll> {
+        self.links.doze(on);
+        let looked = self.poll();
+        let nothing = matches!(looked, Ok(Poll::Blocked { moved: false, .. }));
+        if nothing {
+            self.links.sleep(limit);
+        }
+        self.links.rise();
+        if nothing { self.poll() } else { looked }
     }
 
     /// Looks for a reason why the wait will not end.

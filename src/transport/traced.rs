@@ -185,6 +185,10 @@ impl<L: Watch> Watch for Traced<L> {
         self.inner.rise();
     }
 
+    fn go_on(&mut self) {
+        self.inner.go_on();
+    }
+
     fn abort(&mut self, abort: Abort) -> Abort {
         self.inner.abort(abort)
     }

@@ -40,8 +40,11 @@ pub trait Watch: Links {
     /// Sleeps until somebody wakes this rank, at most that long.
     fn sleep(&mut self, limit: Duration);
 
-    /// Takes `doze` back.
+    /// Takes `doze` back. What this rank waits for is still said: it may only have looked around.
     fn rise(&mut self);
+
+    /// Says that this rank has got what it waited for.
+    fn go_on(&mut self);
 
     /// Ends the communicator for all ranks; the first reason counts. Returns the one that does.
     fn abort(&mut self, abort: Abort) -> Abort;

@@ -57,6 +57,8 @@ struct Rank {
     pace: Pace,
     /// When the clock was first looked at in this wait.
     began: Option<Duration>,
+    /// Whether it has said for whom it waits.
+    dozed: bool,
     /// When something last moved here.
     moved: Duration,
     lent: Lent,
@@ -102,6 +104,7 @@ impl World {
                 phase: Phase::Outside(Duration::ZERO),
                 pace: Pace::new(2, 1, program.timeout),
                 began: None,
+                dozed: false,
                 moved: Duration::ZERO,
                 lent: Lent::default(),
                 taken_back: Vec::new(),
@@ -175,10 +178,10 @@ impl World {
                 let polled = rank.begin(&self.program, number as u32).and_then(|()| rank.session.poll());
                 self.after(number, polled)
             }
-            Phase::Asleep(on, _) => {
+            Phase::Asleep(..) => {
                 rank.session.links().rise();
-                rank.phase = Phase::Blocked(on);
-                Ok(())
+                let polled = rank.session.poll();
+                self.after(number, polled)
             }
             Phase::Blocked(on) => {
                 let mut patience = rank.pace.next();
@@ -193,8 +196,6 @@ impl World {
                     Patience::Sleep(limit) => self.lie_down(number, on, now + limit),
                     Patience::GiveUp => {
                         let polled = rank.session.give_up(on);
-                        rank.pace.progressed();
-                        rank.began = None;
                         self.after(number, polled)
                     }
                 }
@@ -208,6 +209,7 @@ impl World {
         if let Err(error) = rank.session.look_for_trouble(on) {
             return self.after(number, Err(error));
         }
+        rank.dozed = true;
         rank.session.links().doze(on);
         let looked = rank.session.poll();
         if let Ok(Poll::Blocked { on, moved: false }) = looked {
@@ -227,17 +229,29 @@ impl World {
         }
         match polled {
             Ok(Poll::Blocked { on, moved }) => {
+                let before = match rank.phase {
+                    Phase::Blocked(before) | Phase::Asleep(before, _) => before,
+                    _ => on,
+                };
                 rank.phase = Phase::Blocked(on);
-                if moved {
+                if moved || on != before {
                     rank.moved = now;
                     if rank.pace.progressed() {
                         rank.began = None;
                     }
+                    if std::mem::take(&mut rank.dozed) {
+                        rank.session.links().go_on();
+                    }
+                }
+                if moved {
                     self.wake_all();
                 }
                 Ok(())
             }
             Ok(Poll::Idle) => {
+                if std::mem::take(&mut rank.dozed) {
+                    rank.session.links().go_on();
+                }
                 let item = &self.program.items[rank.item];
                 rank.verdict(item, number as u32)?;
                 rank.take_back();

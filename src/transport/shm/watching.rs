@@ -119,9 +119,12 @@ impl Watch for ShmLinks {
 
     fn rise(&mut self) {
         let status = self.segment().status(self.rank());
-        status.set_waiting_for(None);
         status.asleep.store(0, Ordering::Relaxed);
         self.segment().header().sleepers.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    fn go_on(&mut self) {
+        self.segment().status(self.rank()).set_waiting_for(None);
     }
 
     fn abort(&mut self, abort: Abort) -> Abort {

@@ -213,6 +213,8 @@ pub struct Faulty<L> {
     seen: Vec<u64>,
     /// When it was first noticed that a rank has left.
     left: BTreeMap<u32, Duration>,
+    /// Whether a message with a changed tag or length was shown.
+    deceived: bool,
 }
 
 impl<L: Links> Faulty<L> {
@@ -220,11 +222,16 @@ impl<L: Links> Faulty<L> {
     pub fn new(inner: L, weather: Arc<Weather>) -> Faulty<L> {
         let seen = vec![0; inner.size() as usize];
         let (inlets, left) = Default::default();
-        Faulty { inner, weather, inlets, seen, left }
+        Faulty { inner, weather, inlets, seen, left, deceived: false }
     }
 
     fn now(&self) -> Duration {
         self.weather.clock.now()
+    }
+
+    /// Whether this rank was shown a message with a changed tag or length, which it must not believe.
+    pub fn deceived(&self) -> bool {
+        self.deceived
     }
 
     /// When the next message that has been sent already can be read.
@@ -307,7 +314,10 @@ impl<L: Links> Links for Faulty<L> {
             Head::Silent => Ok(None),
             Head::Coming(at, _) if now < at => Ok(None),
             Head::Coming(_, None) => Ok(Some(message)),
-            Head::Coming(_, Some((part, bit))) => Ok(Some(Self::change(inlet, message, part, bit))),
+            Head::Coming(_, Some((part, bit))) => {
+                self.deceived |= part != Part::Payload;
+                Ok(Some(Self::change(inlet, message, part, bit)))
+            }
         }
     }
 

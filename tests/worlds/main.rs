@@ -3,6 +3,7 @@
 //! `RINGTREE_WORLDS=n` runs n worlds instead of 1000; `RINGTREE_SEED=s` runs the one world that a failure has named.
 
 mod chance;
+mod headers;
 mod oracle;
 mod program;
 mod trace;

@@ -134,6 +134,11 @@ impl World {
             self.clock.move_to(self.clock.now() + cost);
         }
         self.check_memory()?;
+        let gone = |rank| self.program.faults.gone(rank as u32, self.clock.now());
+        let fooled = |rank: &Rank| rank.session.links_ref().deceived() && rank.error.is_none();
+        if let Some(rank) = (0..self.ranks.len()).find(|rank| fooled(&self.ranks[*rank]) && !gone(*rank)) {
+            return Err(format!("rank {rank} believed a message with a changed tag or length"));
+        }
         Ok(Outcome { errors: self.ranks.iter().map(|rank| rank.error.clone()).collect(), visits: self.visits })
     }
 

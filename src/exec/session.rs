@@ -227,7 +227,10 @@ impl<L: Watch> Session<L> {
                         self.plans.put(planned);
                     }
                     self.links.finish(self.number);
-                    if let Some(next) = self.waiting.pop_front() {
+                    // The short path may end several of them at once.
+                    while self.current.is_none()
+                        && let Some(next) = self.waiting.pop_front()
+                    {
                         self.begin(&next).map_err(|error| self.fail(error))?;
                     }
                 }
@@ -335,8 +338,9 @@ impl<L: Watch> Session<L> {
         let number = self.operation_number();
         let Some(trouble) = self.links.trouble(number, on) else { return Ok(()) };
         // What is already here counts: a peer may leave, or die, after it has sent all that this rank waits for.
+        // A fold that has taken one message of several has moved on to wait for somebody else.
         match self.poll()? {
-            Poll::Blocked { moved: false, .. } => Err(self.trouble_error(trouble)),
+            Poll::Blocked { on: now, moved: false } if now == on => Err(self.trouble_error(trouble)),
             _ => Ok(()),
         }
     }

@@ -3,9 +3,9 @@ use std::thread;
 
 use super::*;
 use crate::boot::config::JobSecret;
+use crate::boot::join;
 use crate::boot::pmi::tests::process_manager;
 use crate::boot::store::tests::fake_torch_store;
-use crate::boot::join;
 
 fn config() -> BootConfig {
     BootConfig { timeout: Duration::from_secs(60), one_host: true, ..BootConfig::default() }

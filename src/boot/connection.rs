@@ -198,6 +198,12 @@ impl Connection {
         }
     }
 
+    /// Sends what is queued and waits until the other side has ended the connection, not longer than `limit`.
+    pub(crate) fn await_end(&mut self, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        while let Ok(Some(_)) = self.await_event(deadline) {}
+    }
+
     /// Says that nothing more is sent; what the other side still sends can be read.
     pub(crate) fn end_output(&mut self) {
         let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Write);
@@ -216,7 +222,7 @@ impl Connection {
             }
         }
         self.end_output();
-        while let Ok(Some(_)) = self.await_event(deadline) {}
+        self.await_end(deadline.saturating_duration_since(Instant::now()));
     }
 }
 

@@ -8,7 +8,7 @@
 
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::PollFlags;
@@ -26,6 +26,10 @@ use crate::{Error, Result};
 
 /// The most bytes of the one frame that carries a descriptor.
 const FRAME: usize = 256;
+/// The pause before a giver that hung up is asked again.
+const AGAIN: Duration = Duration::from_millis(5);
+/// How long a giver whose door is gone may go on living as far as its hub knows.
+const OBITUARY: Duration = Duration::from_millis(500);
 
 impl Rendezvous {
     /// Hands a descriptor to all others of `group`, of which this must be the lowest rank, and which must be on this host. The others call
@@ -93,7 +97,8 @@ impl Rendezvous {
         for mut guest in guests {
             match guest.next_message() {
                 Ok(None) => quiet.push(guest),
-                Ok(Some(Message::Ask { rank, number })) if self.same_host(rank) => {
+                // Each other rank waits for one descriptor at a time.
+                Ok(Some(Message::Ask { rank, number })) if self.same_host(rank) && waiting.len() < self.size => {
                     // A rank that lost its connection and comes again is heard once.
                     waiting.retain(|(known, at, _)| (*known, *at) != (rank, number));
                     waiting.push((rank, number, guest));
@@ -168,7 +173,7 @@ impl Rendezvous {
 
     /// The giver's door is gone: its process ended, which the hub will say in a moment, or it has finished the start.
     fn await_obituary(&mut self, of: usize) -> Error {
-        let deadline = Instant::now() + std::time::Duration::from_millis(500);
+        let deadline = Instant::now() + OBITUARY;
         while Instant::now() < deadline {
             wait(&mut [self.hub().interest()], Some(deadline));
             if let Err(error) = self.look_for_news("receive_fd") {
@@ -218,7 +223,7 @@ impl Dial<'_> {
             match take_descriptor(&mut connection, number, self.deadline, interrupted)? {
                 Some(fd) => return Ok(fd),
                 // The giver hung up: its process ended (the next try finds nobody) or it was too busy.
-                None if Instant::now() < self.deadline => {}
+                None if Instant::now() < self.deadline => std::thread::sleep(AGAIN),
                 None => return Err(NoAnswer::Late("it did not answer".into())),
             }
         }
@@ -244,7 +249,7 @@ fn take_descriptor(
                 if Instant::now() >= deadline {
                     return Err(NoAnswer::Late("it did not answer".into()));
                 }
-                let soon = deadline.min(Instant::now() + std::time::Duration::from_millis(100));
+                let soon = deadline.min(Instant::now() + Duration::from_millis(100));
                 wait(&mut [connection.interest()], Some(soon));
                 continue;
             }

@@ -96,6 +96,12 @@ impl Gate {
                 Ok(true) => trusted.push(stranger.connection),
                 Ok(false) if now < stranger.until => waiting.push_back(stranger),
                 Ok(false) => refuse(&stranger.connection, "it did not prove the job's secret within 5 s"),
+                Err(Broken::Ended) => {
+                    refuse(
+                        &stranger.connection,
+                        "it hung up before it proved the job's secret (who has another id does so)",
+                    );
+                }
                 Err(broken) => refuse(&stranger.connection, &broken.to_string()),
             }
         }
@@ -177,3 +183,7 @@ fn question(connection: &mut Connection, ready: bool) -> Result<bool, Broken> {
 fn refuse(connection: &Connection, why: &str) {
     log::warn!("bootstrap: refused {}: {why}", connection.peer);
 }
+
+#[cfg(test)]
+#[path = "gate_tests.rs"]
+mod tests;

@@ -169,8 +169,23 @@ fn no_id(target: &Target, reason: &NoAnswer) -> Error {
         ),
         NoAnswer::Late(why) => Error::start(
             format!("rank 0 does not hand out the job's id at {target}: {why}"),
-            "Look whether rank 0 was started and whether this host reaches that address (MASTER_ADDR, MASTER_PORT), or allow more time with RINGTREE_INIT_TIMEOUT",
+            "Look whether rank 0 was started and whether this host reaches that address, or allow more time with RINGTREE_INIT_TIMEOUT",
         ),
         NoAnswer::Nobody | NoAnswer::Interrupted => Error::start(format!("nobody is at {target}"), "Start rank 0"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_question_is_taken_whole_or_not_at_all(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
+            if let Some(question) = decode_question(&bytes) {
+                prop_assert_eq!(encode_question(&question), bytes);
+            }
+        }
     }
 }

@@ -23,6 +23,9 @@ const GRACE: Duration = Duration::from_secs(2);
 /// How long a parting rank waits for its last words to be taken.
 const PARTING: Duration = Duration::from_secs(1);
 
+/// How long a rank that was told of a failure waits until all others are told: its process may serve them, and may end when it returns.
+const LEAVE: Duration = Duration::from_millis(500);
+
 /// What a rank knows of another one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peer {
@@ -75,7 +78,7 @@ pub fn join(id: &UniqueId, rank: usize, size: usize, config: &BootConfig) -> Res
     }
     let begun = Instant::now();
     let joining = Joining::prepare(id, rank, size, config, begun)?;
-    let (connection, served_by, door) = joining.meet()?;
+    let Entered { connection, served_by, door } = joining.meet()?;
     let grace = GRACE + LEVEL_GRACE * (1 + depth_below(None, size));
     let mut rendezvous = Rendezvous {
         rank,
@@ -122,6 +125,15 @@ struct Joining<'a> {
     creator: Option<usize>,
 }
 
+/// A rank in the tree.
+struct Entered {
+    /// To the hub above; to its own where this rank has children.
+    connection: Connection,
+    /// Whose hub that is, if it is a rank's.
+    served_by: Option<usize>,
+    door: (UnixName, Listener),
+}
+
 impl<'a> Joining<'a> {
     fn prepare(id: &'a UniqueId, rank: usize, size: usize, config: &BootConfig, begun: Instant) -> Result<Joining<'a>> {
         let (listens, branch) = if children(Some(rank), size).is_empty() {
@@ -145,9 +157,7 @@ impl<'a> Joining<'a> {
         place(&self.id.job(), self.rank, self.size, "join", 0)
     }
 
-    /// Into the tree: the connection to the hub above (its own where this rank has children), whose hub that is, and the door.
-    #[allow(clippy::type_complexity)]
-    fn meet(mut self) -> Result<(Connection, Option<usize>, (UnixName, Listener))> {
+    fn meet(mut self) -> Result<Entered> {
         let mut connection = self.check_in()?;
         connection.wire().expect_up_to(frame_limit(self.size));
         let above = parent(self.rank);
@@ -163,7 +173,7 @@ impl<'a> Joining<'a> {
             served_by = Some(self.rank);
         }
         connection.wire().expect_up_to(frame_limit(self.size));
-        Ok((connection, served_by, self.door))
+        Ok(Entered { connection, served_by, door: self.door })
     }
 
     fn check_in(&self) -> Result<Connection> {
@@ -208,7 +218,10 @@ impl<'a> Joining<'a> {
                 Ok(Some(Message::Go { parent: to })) if to.map(|(rank, _)| rank) == parent(self.rank) => {
                     return Ok(to);
                 }
-                Ok(Some(Message::Failed(failure))) => return Err(failure.into_error(self.place())),
+                Ok(Some(Message::Failed(failure))) => {
+                    root.await_end(LEAVE);
+                    return Err(failure.into_error(self.place()));
+                }
                 Ok(Some(message)) => return Err(self.nonsense(&message)),
                 Ok(None) => return Err(silent_hub(self.place(), self.timeout, self.creator)),
                 Err(broken) => return Err(lost_hub(self.place(), self.creator, &broken)),
@@ -248,6 +261,10 @@ impl<'a> Joining<'a> {
             Ok((_, message)) => return Err(self.nonsense(&message)),
             Err(NoAnswer::Interrupted) => return Err(news.unwrap_or_else(|| root_is_gone().into_error(self.place()))),
             Err(NoAnswer::Nobody) => {
+                // Its process ended; or its hub has closed because another rank ended, which the root knows in a moment.
+                if let Some(error) = self.await_news(&mut root) {
+                    return Err(error);
+                }
                 Failure::Lost { rank: above, how: "its process ended before its part of the tree stood".into() }
             }
             Err(NoAnswer::Stranger(refusal)) => Failure::Corrupt { rank: above, what: refusal.to_string() },
@@ -259,6 +276,14 @@ impl<'a> Joining<'a> {
         root.send(&Message::Failed(failure.clone()));
         root.close_gently(PARTING);
         Err(failure.into_error(self.place()))
+    }
+
+    fn await_news(&self, root: &mut Connection) -> Option<Error> {
+        match root.await_message(Instant::now() + LEAVE) {
+            Ok(Some(Message::Failed(failure))) => Some(failure.into_error(self.place())),
+            Ok(_) => None,
+            Err(broken) => Some(lost_hub(self.place(), self.creator, &broken)),
+        }
     }
 
     fn news_from(&self, root: &mut Connection) -> Option<Error> {
@@ -367,15 +392,9 @@ impl Rendezvous {
         let error = failure.clone().into_error(self.place("start", 0));
         if self.failed.is_none() {
             self.connection.send(&Message::Failed(failure));
-            self.part_gently();
+            self.connection.await_end(PARTING);
         }
         self.failed.get_or_insert(error).clone()
-    }
-
-    /// Sends what is queued and waits until the hub has taken it (it ends the connection then).
-    fn part_gently(&mut self) {
-        let deadline = Instant::now() + PARTING;
-        while let Ok(Some(_)) = self.connection.await_event(deadline) {}
     }
 
     pub(crate) fn place(&self, operation: &str, number: u64) -> Place {
@@ -408,7 +427,10 @@ impl Rendezvous {
     ) -> Error {
         let place = self.place(operation, number);
         let error = match what {
-            Ok(Some(Message::Failed(failure))) => failure.into_error(place),
+            Ok(Some(Message::Failed(failure))) => {
+                self.connection.await_end(LEAVE);
+                failure.into_error(place)
+            }
             Ok(Some(message)) => {
                 let mut what = format!("{message:?} where it has no place");
                 what.truncate(what.floor_char_boundary(200));

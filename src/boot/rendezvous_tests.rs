@@ -233,11 +233,9 @@ fn a_recorded_check_in_opens_nothing() {
     });
     assert!(recorded.len() > 68);
     let fresh = UniqueId::with_config(&config).unwrap();
-    for target in [fresh.root().tcp.unwrap()] {
-        let mut replay = TcpStream::connect(target).unwrap();
-        replay.write_all(&recorded).unwrap();
-        assert!(hung_up(&mut replay));
-    }
+    let mut replay = TcpStream::connect(fresh.root().tcp.unwrap()).unwrap();
+    replay.write_all(&recorded).unwrap();
+    assert!(hung_up(&mut replay));
     let results = world(&fresh, &all(2), 2, &config, |mut me| me.barrier());
     assert!(results.iter().all(Result::is_ok));
 }
@@ -264,6 +262,26 @@ fn a_rank_that_dies_before_all_have_come_is_named_to_those_who_came_and_who_come
     assert_all_name(&results, 2);
     assert_all_name(&[late], 2);
     assert!(results.iter().all(|result| matches!(result, Err(Error::PeerLost { .. }))));
+}
+
+#[test]
+fn a_rank_that_dies_on_its_way_to_its_place_in_the_tree_is_named_by_all() {
+    // A leaf below rank 0, and rank 0 itself, whom two others are on their way to.
+    for (size, victim) in [(34, 33), (34, 0)] {
+        let config = config(60.0);
+        let id = UniqueId::with_config(&config).unwrap();
+        let survivors: Vec<usize> = (0..size).filter(|rank| *rank != victim).collect();
+        let results = thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut joining = Joining::prepare(&id, victim, size, &config, Instant::now()).unwrap();
+                let mut root = joining.check_in().unwrap();
+                joining.await_go(&mut root).unwrap();
+            });
+            world(&id, &survivors, size, &config, |_| Ok(()))
+        });
+        assert_all_name(&results, victim);
+        assert!(results.iter().all(|result| matches!(result, Err(Error::PeerLost { .. }))), "{results:?}");
+    }
 }
 
 #[test]

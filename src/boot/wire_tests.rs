@@ -138,7 +138,10 @@ fn a_frame_is_refused_when_replayed_reflected_changed_or_too_long() {
 
 proptest! {
     #[test]
-    fn whatever_arrives_neither_panics_nor_is_taken_for_a_proof(chunks in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..200), 0..20), magic in any::<bool>()) {
+    fn whatever_arrives_neither_panics_nor_is_taken_for_a_proof(
+        chunks in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..200), 0..20),
+        magic in any::<bool>(),
+    ) {
         for mut wire in [Wire::server(&SECRET, "root", [2; 32]), Wire::client(&SECRET, "root", [2; 32])] {
             if magic { wire.feed(&MAGIC); }
             'chunks: for chunk in &chunks {
@@ -160,10 +163,9 @@ proptest! {
     fn an_open_wire_survives_any_bytes_and_never_asks_for_more_than_its_limit(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         let (_, mut server) = Wire::pair([9; 32]);
         server.feed(&bytes);
-        while let Ok(event) = server.next() {
+        if let Ok(event) = server.next() {
             prop_assert_eq!(event, None);
             prop_assert!(server.wants() <= LENGTH + SMALL_FRAME + WORD);
-            break;
         }
     }
 }

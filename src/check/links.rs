@@ -22,19 +22,23 @@ impl Key {
     /// No link: the mark of an empty place in the table.
     const NONE: Key = Key(u64::MAX);
 
+    #[inline]
     pub fn pair(from: u32, to: u32, channel: u32) -> Key {
         Key(u64::from(from) | u64::from(to) << 24 | u64::from(channel) << 48)
     }
 
+    #[inline]
     pub fn board(from: u32, group: Group, channel: u32) -> Key {
         Key(u64::from(from) | (group as u64) << 24 | u64::from(channel) << 48 | 1 << 62)
     }
 
+    #[inline]
     pub fn channel(self) -> u32 {
         (self.0 >> 48) as u32 & 0xff
     }
 
     /// The rank that fills the link.
+    #[inline]
     pub fn writer(self) -> u32 {
         self.0 as u32 & 0xff_ffff
     }
@@ -52,6 +56,7 @@ impl Key {
         LinkName::Board { from, group }
     }
 
+    #[inline]
     fn hash(self) -> usize {
         (self.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 24) as usize
     }
@@ -100,6 +105,8 @@ pub(super) struct Links {
     slots: Vec<Slot>,
     readers: Vec<Reader>,
     free: Vec<u32>,
+    /// Memory of messages that were given back, for the next ones.
+    spare: Vec<Vec<Value>>,
     sweep_at: usize,
     in_use: u64,
     most_in_use: u64,
@@ -114,6 +121,7 @@ impl Links {
             slots: Vec::new(),
             readers: Vec::new(),
             free: Vec::new(),
+            spare: Vec::new(),
             sweep_at: MANY_LINKS,
             in_use: 0,
             most_in_use: 0,
@@ -121,6 +129,7 @@ impl Links {
     }
 
     /// The link of that name; `audience` is how many read it.
+    #[inline]
     pub fn find(&mut self, key: Key, audience: u32) -> LinkId {
         let mut at = key.hash() & (self.table.len() - 1);
         loop {
@@ -134,7 +143,7 @@ impl Links {
             at = (at + 1) & (self.table.len() - 1);
         }
         let id = self.make(key, audience);
-        if (self.links.len() - self.free.len()) * 2 > self.table.len() {
+        if self.count() * 2 > self.table.len() {
             let size = self.table.len() * 2;
             self.rebuild_table(size);
         } else {
@@ -180,8 +189,9 @@ impl Links {
     }
 
     /// Drops idle links if there are many: one of one reader remembers nothing then, so it need not be kept.
+    #[inline]
     pub fn forget_when_crowded(&mut self) {
-        if self.links.len() - self.free.len() < self.sweep_at {
+        if self.count() < self.sweep_at {
             return;
         }
         for id in 0..self.links.len() {
@@ -191,48 +201,53 @@ impl Links {
                 self.free.push(id as u32);
             }
         }
-        self.sweep_at = MANY_LINKS.max((self.links.len() - self.free.len()) * 2);
+        self.sweep_at = MANY_LINKS.max(self.count() * 2);
         let size = self.table.len();
         self.rebuild_table(size);
     }
 
+    #[inline]
     fn slot_index(&self, id: LinkId, number: u32) -> usize {
         id.0 as usize * self.slots_each as usize + (number % self.slots_each) as usize
     }
 
+    #[inline]
     pub fn key(&self, id: LinkId) -> Key {
         self.links[id.0 as usize].key
     }
 
+    #[inline]
     pub fn is_open(&self, id: LinkId) -> bool {
         self.links[id.0 as usize].open
     }
 
+    #[inline]
     pub fn has_credit(&self, id: LinkId) -> bool {
         let link = &self.links[id.0 as usize];
         link.sent - link.head < self.slots_each
     }
 
     /// Begins to fill a slot. Returns its number in the arena, for clocks.
+    #[inline]
     pub fn open(&mut self, id: LinkId, places: bool) -> usize {
         let index = self.slot_index(id, self.links[id.0 as usize].sent);
         self.links[id.0 as usize].open = true;
-        let slot = &mut self.slots[index];
-        slot.values.clear();
-        slot.places = places;
-        slot.released = 0;
+        let values = self.spare.pop().unwrap_or_default();
+        self.slots[index] = Slot { values, places, released: 0 };
         self.in_use += 1;
         self.most_in_use = self.most_in_use.max(self.in_use);
         index
     }
 
     /// The slot that is being filled.
+    #[inline]
     pub fn filling(&mut self, id: LinkId) -> &mut Slot {
         let index = self.slot_index(id, self.links[id.0 as usize].sent);
         &mut self.slots[index]
     }
 
     /// Publishes the slot that is being filled. Returns its number in the arena.
+    #[inline]
     pub fn publish(&mut self, id: LinkId) -> usize {
         let index = self.slot_index(id, self.links[id.0 as usize].sent);
         let link = &mut self.links[id.0 as usize];
@@ -245,16 +260,19 @@ impl Links {
         index
     }
 
+    #[inline]
     pub fn reader(&mut self, id: LinkId, reader: u32) -> &mut Reader {
         &mut self.readers[(self.links[id.0 as usize].first_reader + reader) as usize]
     }
 
+    #[inline]
     pub fn has_message(&self, id: LinkId, reader: u32) -> bool {
         let link = &self.links[id.0 as usize];
         self.readers[(link.first_reader + reader) as usize].next < link.sent
     }
 
     /// Takes the next message in hand. Returns its slot's number in the arena.
+    #[inline]
     pub fn hold(&mut self, id: LinkId, reader: u32) -> usize {
         let state = self.reader(id, reader);
         let number = state.next;
@@ -263,12 +281,14 @@ impl Links {
     }
 
     /// The message that is held, and how far it has been read.
+    #[inline]
     pub fn held(&self, id: LinkId, reader: u32) -> (&Slot, u32) {
         let state = self.readers[(self.links[id.0 as usize].first_reader + reader) as usize];
         (&self.slots[self.slot_index(id, state.next - 1)], state.cursor)
     }
 
     /// Gives the held message back. Returns its slot's number in the arena, and whether a slot became free.
+    #[inline]
     pub fn release(&mut self, id: LinkId, reader: u32) -> (usize, bool) {
         let state = self.reader(id, reader);
         state.held = false;
@@ -280,11 +300,21 @@ impl Links {
         let Link { audience, mut head, sent, .. } = self.links[id.0 as usize];
         let before = head;
         while head < sent && self.slots[self.slot_index(id, head)].released == audience {
+            let freed = self.slot_index(id, head);
+            let mut values = core::mem::take(&mut self.slots[freed].values);
+            values.clear();
+            self.spare.push(values);
             head += 1;
         }
         self.links[id.0 as usize].head = head;
         self.in_use -= u64::from(head - before);
         (index, head > before)
+    }
+
+    /// How many links are remembered.
+    #[inline]
+    pub fn count(&self) -> usize {
+        self.links.len() - self.free.len()
     }
 
     pub fn most_in_use(&self) -> u64 {

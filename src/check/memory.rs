@@ -32,6 +32,7 @@ impl Layout {
         self.input_at.map_or(output_end, |at| output_end.max(at + self.input_len))
     }
 
+    #[inline]
     fn len(&self, space: Space) -> u64 {
         match space {
             Space::Nothing => 0,
@@ -42,6 +43,7 @@ impl Layout {
     }
 
     /// Where an element of that space lies.
+    #[inline]
     pub fn cell(&self, space: Space, at: u64) -> Cell {
         match (space, self.input_at) {
             (Space::Scratch, _) => Cell::Scratch(at as usize),
@@ -95,11 +97,13 @@ impl Memory {
         Memory { owner, layout, user, scratch: alloc::vec![Value::UNSET; layout.scratch_len as usize] }
     }
 
+    #[inline]
     pub fn layout(&self) -> &Layout {
         &self.layout
     }
 
     /// Whether the elements are there at all.
+    #[inline]
     pub fn check(&self, space: Space, at: u64, len: u32) -> Result<(), Wrong> {
         let end = self.layout.len(space);
         if len > 0 && at.checked_add(u64::from(len)).is_none_or(|last| last > end) {
@@ -134,7 +138,16 @@ impl Memory {
             Cell::User(first) => &mut self.user[first..first + len as usize],
             Cell::Scratch(first) => &mut self.scratch[first..first + len as usize],
         };
-        for (i, cell) in cells.iter_mut().enumerate() {
+        if channel > 0 {
+            // Before values are looked at: what another channel writes there is a matter of luck, and so is what would be wrong with it.
+            for (i, cell) in cells.iter_mut().enumerate() {
+                if cell.writer != 0 && cell.writer != channel {
+                    return Err(Wrong::ChannelsShare { space, element: at + i as u64 });
+                }
+                cell.reader = if cell.reader == 0 || cell.reader == channel { channel } else { MANY };
+            }
+        }
+        for (i, cell) in cells.iter().enumerate() {
             let element = at + i as u64;
             let mut value = *cell;
             match value.kind {
@@ -146,12 +159,6 @@ impl Memory {
                     return Err(Wrong::ReadsOverwritten { owner: self.owner, element });
                 }
                 Kind::Partial | Kind::Final => {}
-            }
-            if channel > 0 {
-                if cell.writer != 0 && cell.writer != channel {
-                    return Err(Wrong::ChannelsShare { space, element });
-                }
-                cell.reader = if cell.reader == 0 || cell.reader == channel { channel } else { MANY };
             }
             (value.writer, value.reader) = (0, 0);
             each(i, value)?;

@@ -5,26 +5,31 @@ use super::verdict::{LinkName, Wrong};
 use crate::plan::{Flags, Group, Put, Space, Step, Take, World};
 
 /// Whether a step waits on links to take from.
+#[inline]
 pub(super) fn takes_messages(step: &Step) -> bool {
     matches!(step.take, Take::Pair | Take::Board | Take::FoldPairs | Take::FoldBoards)
 }
 
 /// Whether a step fills a slot.
+#[inline]
 pub(super) fn puts_message(step: &Step) -> bool {
     matches!(step.put, Put::Pair | Put::Board)
 }
 
 /// Whether a step takes from each other member of its group.
+#[inline]
 pub(super) fn folds(step: &Step) -> bool {
     matches!(step.take, Take::FoldPairs | Take::FoldBoards | Take::FoldWindows)
 }
 
 /// Whether a step touches other ranks' memory.
+#[inline]
 pub(super) fn uses_windows(step: &Step) -> bool {
     matches!(step.take, Take::Window | Take::FoldWindows) || step.put == Put::Windows
 }
 
 /// Refuses steps that have no meaning.
+#[inline]
 pub(super) fn check(step: &Step, rank: u32, world: &World, reduces: bool) -> Result<(), Wrong> {
     check_peers(step, rank, world)?;
     check_flags(step)?;
@@ -34,9 +39,6 @@ pub(super) fn check(step: &Step, rank: u32, world: &World, reduces: bool) -> Res
     let (reads, takes) = (step.src() != Space::Nothing, brings_something(step, rank, world));
     if !reads && !takes {
         return Err(Wrong::Malformed("its elements come from nowhere"));
-    }
-    if step.dst() == Space::Nothing && step.put == Put::Nothing {
-        return Err(Wrong::Malformed("its elements go nowhere"));
     }
     if step.dst() == Space::Input {
         return Err(Wrong::Malformed("it writes to the input"));
@@ -54,6 +56,7 @@ pub(super) fn check(step: &Step, rank: u32, world: &World, reduces: bool) -> Res
     Ok(())
 }
 
+#[inline]
 fn brings_something(step: &Step, rank: u32, world: &World) -> bool {
     match step.take {
         Take::Nothing => false,
@@ -62,6 +65,7 @@ fn brings_something(step: &Step, rank: u32, world: &World) -> bool {
     }
 }
 
+#[inline]
 fn check_peers(step: &Step, rank: u32, world: &World) -> Result<(), Wrong> {
     let other = |named: u32, good: bool| {
         if good && named != rank { Ok(()) } else { Err(Wrong::NoSuchPeer { named }) }
@@ -74,6 +78,7 @@ fn check_peers(step: &Step, rank: u32, world: &World) -> Result<(), Wrong> {
     if step.put == Put::Pair { other(step.to, step.to < world.size()) } else { Ok(()) }
 }
 
+#[inline]
 fn check_flags(step: &Step) -> Result<(), Wrong> {
     let any = |flags: Flags| step.flags.0 & flags.0 != 0;
     if step.flags.0 > 127 {
@@ -100,6 +105,7 @@ pub(super) fn audience(world: &World, group: Group, writer: u32, reader: u32) ->
 }
 
 /// The link that a step takes from, given its writer; and the reader's place and the size of the audience there.
+#[inline]
 pub(super) fn taken(step: &Step, world: &World, rank: u32, from: u32, channel: u32) -> (Key, u32, u32) {
     if matches!(step.take, Take::Pair | Take::FoldPairs) {
         return (Key::pair(from, rank, channel), 0, 1);
@@ -109,6 +115,7 @@ pub(super) fn taken(step: &Step, world: &World, rank: u32, from: u32, channel: u
 }
 
 /// The link that a step puts to, and the size of its audience.
+#[inline]
 pub(super) fn filled(step: &Step, world: &World, rank: u32, channel: u32) -> (Key, u32) {
     if step.put == Put::Pair {
         return (Key::pair(rank, step.to, channel), 1);

@@ -193,7 +193,7 @@ fn bad_steps() -> Vec<Bad> {
     let from_nowhere = with(one_shot(2), 0, vec![Step::of(4).put_board()]);
     vec![
         bad("malformed", (0, 0), from_nowhere),
-        bad("malformed", here, fold(|step| step.write(Space::Nothing, 0))),
+        bad("not-written", None, fold(|step| step.write(Space::Nothing, 0))),
         bad("malformed", here, fold(|step| step.write(Space::Input, 0))),
         bad("malformed", here, fold(|step| step.also(Flags::MESSAGE_FIRST))),
         bad("malformed", here, fold(|step| step.also(Flags::CREDIT))),

@@ -66,12 +66,14 @@ impl Value {
     pub const UNSET: Value = Value { sum: 0, order: 0, count: 0, kind: Kind::Unset, writer: 0, reader: 0 };
 
     /// Element `at` of the input of `rank`, as the user gave it.
+    #[inline]
     pub const fn raw(rank: u32, at: u64) -> Value {
         let print = fingerprint(rank, at);
         Value { sum: print, order: print, count: 1, kind: Kind::Raw, writer: 0, reader: 0 }
     }
 
     /// `self ⊕ right`.
+    #[inline]
     pub const fn join(self, right: Value) -> Value {
         Value {
             sum: self.sum.wrapping_add(right.sum),
@@ -101,6 +103,7 @@ impl Arithmetic {
     }
 
     /// What a step that combined operands, or finished them, leaves behind.
+    #[inline]
     pub const fn stored(self, mut value: Value, finish: bool) -> Value {
         if finish {
             value.order = mix(value.order ^ FINISHED);

@@ -63,7 +63,7 @@ macro_rules! run_at_once {
     ($($(#[$doc:meta])* fn $name:ident($($arg:ident: $type:ty),*);)*) => {
         impl Communicator {
             $($(#[$doc])* pub fn $name<'b, T: Element>(&self, $($arg: $type),*) -> Result<()> {
-                self.perform(Requests(self).$name($($arg),*)?)
+                self.perform(&Requests(self).$name($($arg),*)?)
             })*
         }
     };
@@ -73,7 +73,7 @@ each_call!(run_at_once);
 impl Communicator {
     /// Returns when every rank has entered.
     pub fn barrier(&self) -> Result<()> {
-        self.perform(Requests(self).barrier()?)
+        self.perform(&Requests(self).barrier()?)
     }
 
     /// [`Communicator::all_to_all`] in place, by way of a copy of `data`.

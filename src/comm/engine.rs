@@ -14,9 +14,9 @@ pub trait Engine: Send {
     /// The number of ranks.
     fn size(&self) -> u32;
     /// One operation, to its end.
-    fn perform(&mut self, request: Request) -> Result<()>;
+    fn perform(&mut self, request: &Request) -> Result<()>;
     /// Puts an operation behind those under way.
-    fn submit(&mut self, request: Request) -> Result<()>;
+    fn submit(&mut self, request: &Request) -> Result<()>;
     /// Does what can be done now.
     fn poll(&mut self) -> Result<Poll>;
     /// Everything that was submitted, to its end.
@@ -60,11 +60,11 @@ impl<L: Watch + GiveBack + Send> Engine for Session<L> {
         self.links_ref().size()
     }
 
-    fn perform(&mut self, request: Request) -> Result<()> {
+    fn perform(&mut self, request: &Request) -> Result<()> {
         Session::perform(self, request)
     }
 
-    fn submit(&mut self, request: Request) -> Result<()> {
+    fn submit(&mut self, request: &Request) -> Result<()> {
         Session::submit(self, request)
     }
 

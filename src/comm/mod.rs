@@ -98,9 +98,9 @@ impl Communicator {
     }
 
     /// Runs one operation to its end on this thread, behind those that were begun before.
-    pub(crate) fn perform(&self, request: Request) -> Result<()> {
+    pub(crate) fn perform(&self, request: &Request) -> Result<()> {
         if self.shared.worker.is_busy() {
-            return self.shared.worker.run_behind(&self.shared, vec![request]);
+            return self.shared.worker.run_behind(&self.shared, vec![request.clone()]);
         }
         self.shared.lock().perform(request)
     }
@@ -110,7 +110,7 @@ impl Communicator {
     /// # Safety
     /// The buffers have the lengths that the call gives this rank, stay alive and unaliased until the call returns (input and output
     /// may overlap as in place means for the collective), and are initialised where they are read.
-    pub unsafe fn perform_raw(&self, request: Request) -> Result<()> {
+    pub unsafe fn perform_raw(&self, request: &Request) -> Result<()> {
         self.perform(request)
     }
 

@@ -58,16 +58,12 @@ impl Communicator {
 
     /// The same with these settings; None: no launcher has started this process.
     pub fn try_from_env(config: &Config) -> Result<Option<Communicator>> {
-        let read = |name: &str| std::env::var(name).ok();
-        let (Some(rank), Some(size), Some(id)) = (read("RINGTREE_RANK"), read("RINGTREE_SIZE"), read("RINGTREE_ID"))
-        else {
-            return Ok(None);
-        };
-        let number = |text: &str| {
-            text.parse()
-                .map_err(|_| Error::start(format!("'{text}' is no number"), "Check RINGTREE_RANK and RINGTREE_SIZE"))
-        };
-        Communicator::with_config(&UniqueId::from_hex(&id)?, number(&rank)?, number(&size)?, config).map(Some)
+        let Some(launch) = crate::boot::detect(&|name| std::env::var(name).ok())? else { return Ok(None) };
+        let mut boot = BootConfig::from_env()?;
+        boot.timeout = config.init_timeout;
+        boot.one_host |= launch.is_one_host();
+        let id = crate::boot::meet(&launch, &boot)?;
+        meet(join(&id, launch.rank, launch.size, &boot)?, config).map(Some)
     }
 }
 

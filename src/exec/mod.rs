@@ -10,6 +10,10 @@
 //! | file | idea |
 //! |---|---|
 //! | `job` | one collective under way |
+//! | `cursor` | one channel of it: a step waits, combines, publishes, releases |
+//! | `places` | the step that opens windows |
+//! | `program` | a plan as one rank follows it, with what is derived once |
+//! | `short` | the first steps of a small program, without a cursor |
 //! | `point` | one send or receive under way |
 //! | `session` | the calls of one rank on one communicator, in order |
 //! | `plans` | the plan cache |
@@ -18,17 +22,22 @@
 //! | `kernel` | copies and reductions |
 //! | `element` | the Rust types that are elements |
 
+mod cursor;
 mod element;
 mod failure;
 mod job;
 pub mod kernel;
 mod pace;
+mod places;
 mod plans;
 mod point;
+mod program;
 mod session;
+mod short;
 
 pub use element::Element;
-pub use job::{Buffers, Fault, Job, Order, Progress};
+pub use job::{Buffers, Fault, Job, Progress};
 pub use pace::{Pace, Patience};
 pub use point::{Direction, Point};
+pub use program::Program;
 pub use session::{Poll, Request, Session, Settings};

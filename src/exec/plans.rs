@@ -1,71 +1,89 @@
 //! Plans and what goes with them, cached by call: training makes the same few hundred calls for weeks.
 
+use super::job::Job;
 use super::kernel::Kernel;
+use super::program::Program;
 use super::session::Settings;
+use super::short::Short;
 use crate::error::{Error, Result};
 use crate::plan::{Algorithm, Plan, Tuning};
-use crate::types::{Call, ReduceOp};
+use crate::types::Call;
 use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Plans kept; the oldest half goes when there are more.
 const CAPACITY: usize = 512;
 
-/// A plan with what is derived from it.
-#[derive(Clone, Debug)]
-pub struct Planned {
-    /// The plan.
-    pub plan: Arc<Plan>,
-    /// For a plan with windows, the one that needs none.
-    pub without_windows: Option<Arc<Plan>>,
+/// A call's plan with what is derived from it, and the job that follows it.
+#[derive(Debug)]
+pub(super) struct Planned {
+    /// The call.
+    pub call: Call,
+    /// Follows the plan.
+    pub job: Job,
+    /// The short form of its first program, if it has one.
+    pub(super) short: Option<Short>,
     /// How elements combine, where no scalar is involved.
     pub kernel: Option<Kernel>,
     /// What ranks must agree on.
     pub digest: u64,
     /// Bytes of scratch.
     pub scratch: usize,
+    /// Bytes of this rank's output.
+    pub written: usize,
 }
 
-/// The cache of one session. All ranks make the same calls, but need not agree on what is cached.
+/// The cache of one session. All ranks make the same calls, but need not agree on what is cached. A call takes its plan out and brings it
+/// back: the same call again finds it without looking it up.
 #[derive(Debug, Default)]
-pub struct PlanCache {
-    last: Option<(Call, Planned)>,
-    known: HashMap<Call, (u64, Planned)>,
+pub(super) struct PlanCache {
+    last: Option<Box<Planned>>,
+    known: HashMap<Call, (u64, Box<Planned>)>,
     clock: u64,
 }
 
 impl PlanCache {
-    /// The plan for a call.
+    /// The plan for a call, to be brought back by `put`.
     #[inline]
-    pub fn get(&mut self, settings: &Settings, call: &Call, op: ReduceOp) -> Result<&Planned> {
-        if !matches!(&self.last, Some((last, _)) if last == call) {
-            let planned = self.find(settings, call, op)?;
-            self.last = Some((call.clone(), planned));
+    pub fn take(&mut self, settings: &Settings, rank: u32, call: &Call) -> Result<Box<Planned>> {
+        match self.last.take() {
+            Some(last) if last.call == *call => Ok(last),
+            last => self.find(last, settings, rank, call),
         }
-        self.last.as_ref().map(|(_, planned)| planned).ok_or_else(|| Error::misuse("no plan was made", "Report this"))
+    }
+
+    /// Brings a plan back.
+    #[inline]
+    pub fn put(&mut self, planned: Box<Planned>) {
+        if let Some(before) = self.last.replace(planned) {
+            self.keep(before);
+        }
     }
 
     #[cold]
-    fn find(&mut self, settings: &Settings, call: &Call, op: ReduceOp) -> Result<Planned> {
-        self.clock += 1;
-        if let Some((used, planned)) = self.known.get_mut(call) {
-            *used = self.clock;
-            return Ok(planned.clone());
+    fn find(&mut self, last: Option<Box<Planned>>, settings: &Settings, rank: u32, call: &Call) -> Result<Box<Planned>> {
+        if let Some(last) = last {
+            self.keep(last);
         }
-        let planned = make(settings, call, op)?;
+        match self.known.remove(call) {
+            Some((_, planned)) => Ok(planned),
+            None => make(settings, rank, call).map(Box::new),
+        }
+    }
+
+    fn keep(&mut self, planned: Box<Planned>) {
+        self.clock += 1;
         if self.known.len() >= CAPACITY {
             let mut ages: Vec<u64> = self.known.values().map(|(used, _)| *used).collect();
             let middle = ages.len() / 2;
-            let (_, median, _) = ages.select_nth_unstable(middle);
-            let median = *median;
+            let median = *ages.select_nth_unstable(middle).1;
             self.known.retain(|_, (used, _)| *used > median);
         }
-        self.known.insert(call.clone(), (self.clock, planned.clone()));
-        Ok(planned)
+        self.known.insert(planned.call.clone(), (self.clock, planned));
     }
 }
 
-fn make(settings: &Settings, call: &Call, op: ReduceOp) -> Result<Planned> {
+fn make(settings: &Settings, rank: u32, call: &Call) -> Result<Planned> {
     let build = |tuning: &Tuning| {
         Plan::new(&settings.world, call, tuning).map(Arc::new).map_err(|refusal| Error::Choice {
             what: format!("{} of {} {}: {refusal}", call.collective, call.count, call.dtype),
@@ -83,13 +101,15 @@ fn make(settings: &Settings, call: &Call, op: ReduceOp) -> Result<Planned> {
     } else {
         None
     };
-    let kernel = match op {
-        ReduceOp::PreMulSum(_) => None,
-        _ if !call.collective.reduces() => None,
-        _ => Some(Kernel::new(call.dtype, op, settings.world.size())?),
+    let kernel = match call.reduction.without_scalar() {
+        Some(op) if call.collective.reduces() => Some(Kernel::new(call.dtype, op, settings.world.size())?),
+        _ => None,
     };
-    let longest = |plan: &Plan| (0..settings.world.size()).map(|rank| plan.scratch_len(rank)).max().unwrap_or(0);
+    let longest = |plan: &Plan| plan.scratch_len(rank);
     let scratch = longest(&plan).max(without_windows.as_deref().map_or(0, longest)) as usize * call.dtype.size();
-    let digest = plan.digest();
-    Ok(Planned { plan, without_windows, kernel, digest, scratch })
+    let (digest, written) = (plan.digest(), plan.output_len(rank) as usize * call.dtype.size());
+    let first = Arc::new(Program::new(plan, rank));
+    let short = first.kept(0).and_then(|steps| Short::of(first.plan(), rank, steps));
+    let job = Job::new(first, without_windows.map(|plan| Arc::new(Program::new(plan, rank))));
+    Ok(Planned { call: call.clone(), job, short, kernel, digest, scratch, written })
 }

@@ -153,10 +153,12 @@ impl Bruck {
         2 * messages + put.extra(self.chunk, messages) + take.extra(self.chunk, messages)
     }
 
+    #[inline(never)]
     pub(super) fn count(&self, seat: Seat) -> u64 {
         self.levels.iter().map(|level| self.steps_of(level, seat)).sum()
     }
 
+    #[inline(never)]
     pub(super) fn step(&self, seat: Seat, mut index: u64) -> Step {
         for level in &self.levels {
             let steps = self.steps_of(level, seat);

@@ -122,7 +122,7 @@ impl Job<'_> {
         let cut = || self.blocks(channel, self.chunk);
         Lane::Direct(match self.call.collective {
             Collective::AllReduce => Direct::Reduce(cut(), self.finish()),
-            Collective::AllGather => Direct::Gather(cut()),
+            Collective::AllGather => Direct::Gather(cut(), self.size()),
             Collective::Broadcast => Direct::Spread(cut(), self.call.root),
             _ => Direct::Meet,
         })
@@ -136,7 +136,7 @@ impl Job<'_> {
         } else {
             self.blocks(channel, self.chunk)
         };
-        Lane::TwoShot(TwoShot { cut, share, finish: self.finish() })
+        Lane::TwoShot(TwoShot { cut, owners: self.size(), share, finish: self.finish() })
     }
 
     fn ring(&self, channel: u32) -> Lane {

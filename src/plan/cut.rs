@@ -103,9 +103,20 @@ impl Cut {
             }
             Form::Grid { blocks, width, chunks, chunk } => {
                 let (row, round) = divide(round, *chunks);
-                let block = if member < *width { blocks.get((row * width + member) as usize) } else { None };
-                chunk_of(block.copied().unwrap_or(Block { input: 0, output: 0, len: 0 }), round, *chunk)
+                chunk_of(block_of(blocks, *width, row, member), round, *chunk)
             }
+        }
+    }
+
+    /// The piece of member 0, in few instructions where the cut is a plain one: tiny messages feel them.
+    #[inline(always)]
+    pub(super) fn first(&self, round: u64) -> Piece {
+        match &self.form {
+            Form::Equal { at, len, chunk, .. } => {
+                let done = round * chunk;
+                Piece { input: at + done, output: at + done, len: (len - done).min(*chunk) as u32 }
+            }
+            _ => self.piece(round, 0),
         }
     }
 
@@ -123,6 +134,12 @@ impl Cut {
         };
         longest as u32
     }
+}
+
+#[inline(never)]
+fn block_of(blocks: &[Block], width: u64, row: u64, member: u64) -> Block {
+    let block = if member < width { blocks.get((row * width + member) as usize) } else { None };
+    block.copied().unwrap_or(Block { input: 0, output: 0, len: 0 })
 }
 
 #[inline]

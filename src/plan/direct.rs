@@ -12,7 +12,7 @@
 //! In place is right because chunk `t` of the output is written after chunk `t` of the input was posted, and nobody reads it later.
 
 use super::cut::Cut;
-use super::lane::{Seat, after};
+use super::lane::{Seat, other};
 use super::shard::{Turn, turn};
 use super::{Flags, Space, Step};
 
@@ -21,8 +21,8 @@ use super::{Flags, Space, Step};
 pub(super) enum Direct {
     /// All-reduce; the flags of the folds.
     Reduce(Cut, Flags),
-    /// All-gather.
-    Gather(Cut),
+    /// All-gather of the blocks of the first so many places: all of them, but for the inner stages of a hierarchy.
+    Gather(Cut, u32),
     /// Broadcast from that place.
     Spread(Cut, u32),
     /// A barrier.
@@ -30,10 +30,11 @@ pub(super) enum Direct {
 }
 
 impl Direct {
-    pub(super) fn count(&self, seat: Seat) -> u64 {
+    #[inline]
+    pub(super) fn count(&self) -> u64 {
         match self {
             Direct::Reduce(cut, _) => 2 * cut.round_count(),
-            Direct::Gather(cut) => cut.round_count() * u64::from(seat.size),
+            Direct::Gather(cut, owners) => cut.round_count() * u64::from(*owners),
             Direct::Spread(cut, _) => cut.round_count(),
             Direct::Meet => 2,
         }
@@ -43,9 +44,9 @@ impl Direct {
     pub(super) fn step(&self, seat: Seat, index: u64) -> Step {
         match self {
             Direct::Reduce(cut, finish) => reduce(cut, *finish, index),
-            Direct::Gather(cut) => gather(cut, seat, index),
+            Direct::Gather(cut, owners) => gather(cut, *owners, seat, index),
             Direct::Spread(cut, root) => {
-                let piece = cut.piece(index, 0);
+                let piece = cut.first(index);
                 let step = Step::of(piece.len).write(Space::Output, piece.output);
                 if seat.place == *root {
                     step.read(Space::Input, piece.input).put_board()
@@ -59,34 +60,28 @@ impl Direct {
     }
 }
 
+/// `P0 | P1 F0 | P2 F1 | … | F(last)`: odd steps post, even ones fold, but for the first and the last.
 #[inline]
 fn reduce(cut: &Cut, finish: Flags, index: u64) -> Step {
-    match turn(index, cut.round_count(), 1, 1, 1) {
-        Turn::Head(round, _) => {
-            let piece = cut.piece(round, 0);
-            Step::of(piece.len).read(Space::Input, piece.input).put_board()
-        }
-        Turn::Tail(round, _) => {
-            let piece = cut.piece(round, 0);
-            Step::of(piece.len)
-                .read(Space::Input, piece.input)
-                .fold_boards()
-                .write(Space::Output, piece.output)
-                .also(finish)
-        }
-    }
+    let end = index + 1 == 2 * cut.round_count();
+    let posts = index == 0 || (!index.is_multiple_of(2) && !end);
+    let round = if posts || end { index.div_ceil(2) - u64::from(end) } else { index / 2 - 1 };
+    let piece = cut.first(round);
+    let step = Step::of(piece.len).read(Space::Input, piece.input);
+    if posts { step.put_board() } else { step.fold_boards().write(Space::Output, piece.output).also(finish) }
 }
 
 #[inline]
-fn gather(cut: &Cut, seat: Seat, index: u64) -> Step {
-    match turn(index, cut.round_count(), 1, 1, u64::from(seat.size) - 1) {
+fn gather(cut: &Cut, owners: u32, seat: Seat, index: u64) -> Step {
+    let own = u64::from(seat.place < owners);
+    match turn(index, cut.round_count(), 1, own, u64::from(owners) - own) {
         Turn::Head(round, _) => {
             let piece = cut.piece(round, seat.place);
             let step = Step::of(piece.len).read(Space::Input, piece.input).write(Space::Output, piece.output);
             if seat.size > 1 { step.put_board() } else { step }
         }
         Turn::Tail(round, sub) => {
-            let from = after(seat, 1 + sub as u32);
+            let from = other(seat, owners, sub as u32);
             let piece = cut.piece(round, from);
             Step::of(piece.len).take_board(from).write(Space::Output, piece.output)
         }

@@ -192,11 +192,13 @@ impl Halving {
         }
     }
 
+    #[inline(never)]
     pub(super) fn count(&self, seat: Seat) -> u64 {
         let role = self.role(seat.place);
         self.runs.iter().map(|run| self.steps_of(run, role)).sum()
     }
 
+    #[inline(never)]
     pub(super) fn step(&self, seat: Seat, mut index: u64) -> Step {
         let role = self.role(seat.place);
         for run in &self.runs {
@@ -254,14 +256,10 @@ impl Halving {
         let leader = seat.place - 1;
         let own = self.block(seat.place);
         let whole = (self.edge(0), self.edge(self.power));
-        let range = match (phase, self.way) {
-            (Phase::HandIn, Way::AllGather) | (Phase::HandOut, Way::ReduceScatter) => own,
-            _ => whole,
-        };
-        let (at, len) = self.chunk(range, index);
-        let block_local = matches!(self.way, Way::AllGather) && phase == Phase::HandIn
-            || self.way == Way::ReduceScatter && phase == Phase::HandOut;
-        let at = if block_local { at - own.0 } else { at };
+        let block_only =
+            matches!((phase, self.way), (Phase::HandIn, Way::AllGather) | (Phase::HandOut, Way::ReduceScatter));
+        let (at, len) = self.chunk(if block_only { own } else { whole }, index);
+        let at = if block_only { at - own.0 } else { at };
         if phase == Phase::HandIn {
             Step::of(len).read(Space::Input, at).put_pair(leader)
         } else {

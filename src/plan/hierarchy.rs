@@ -5,7 +5,7 @@
 //!                    rail 0   rail 1
 //!   domain 0           0 ─────── 1          inner: 1  everybody in a domain, fast links
 //!                      │         │          outer: 2  the ranks of a rail, one in each domain
-//!   domain 1           2 ─────── 3  5
+//!   domain 1           2 ─────── 3  4
 //!
 //!   all-reduce       1 reduce-scatter a slice to each rail, 2 all-reduce the slice, 1 all-gather
 //!   reduce-scatter   1 reduce-scatter a rail's blocks to it, 2 reduce-scatter each its own
@@ -13,7 +13,7 @@
 //!   broadcast        1 scatter a slice to each rail, 2 broadcast the slice, 1 all-gather
 //! ```
 //!
-//! There are as many rails as the smallest domain has ranks. In a larger domain the ranks past them (5 above) are wards: ward `j + q·k`
+//! There are as many rails as the smallest domain has ranks. In a larger domain the ranks past them (4 above) are wards: ward `j + q·k`
 //! of `k` rails belongs to rail `j`, which carries its block as row `q`, and hands it over inside the domain.
 
 use super::build::{Job, Share};
@@ -93,19 +93,21 @@ impl Hierarchy {
         Hierarchy { stages, rails: plan.rails, scratch }
     }
 
+    #[inline(never)]
     pub(super) fn count(&self, world: &World, rank: u32) -> u64 {
         self.stages.iter().map(|stage| stage.count(world, rank)).sum()
     }
 
-    pub(super) fn step(&self, world: &World, rank: u32, mut index: u64) -> Option<Step> {
+    #[inline(never)]
+    pub(super) fn step(&self, world: &World, rank: u32, mut index: u64) -> Step {
         for stage in &self.stages {
             let steps = stage.count(world, rank);
             if index < steps {
-                return stage.step(world, rank, index);
+                return stage.step(world, rank, index).unwrap_or(Step::of(0));
             }
             index -= steps;
         }
-        None
+        Step::of(0)
     }
 
     /// The longest message.
@@ -263,11 +265,15 @@ impl Layers<'_> {
     }
 
     fn gathered(&self, cut: Cut) -> Stage {
-        Stage { scope: Scope::Inner(Lane::Direct(Direct::Gather(cut))), input: Space::Output, output: Space::Output }
+        Stage {
+            scope: Scope::Inner(Lane::Direct(Direct::Gather(cut, self.rails))),
+            input: Space::Output,
+            output: Space::Output,
+        }
     }
 
     fn all_reduce(&self) -> Vec<Stage> {
-        let inner = TwoShot { cut: self.slices(), share: false, finish: Flags::NONE };
+        let inner = TwoShot { cut: self.slices(), owners: self.rails, share: false, finish: Flags::NONE };
         let outer = self.on_slices(|_, part| self.outer_all_reduce(part));
         alloc::vec![
             Stage { scope: Scope::Inner(Lane::TwoShot(inner)), input: Space::Input, output: Space::Output },
@@ -284,7 +290,7 @@ impl Layers<'_> {
         }
         if self.direct() {
             let cut = Cut::rounds(part.at, part.len, chunk, size, unit);
-            return Lane::TwoShot(TwoShot { cut, share: true, finish });
+            return Lane::TwoShot(TwoShot { cut, owners: size, share: true, finish });
         }
         let cut = Cut::rounds(part.at, part.len, chunk * u64::from(size), size, unit);
         Lane::Ring(Ring { way: ring::Way::AllReduce, cut, finish })
@@ -365,11 +371,11 @@ impl Layers<'_> {
                 len,
             });
             if self.direct() {
-                return Lane::TwoShot(TwoShot { cut, share: false, finish: self.job.finish() });
+                return Lane::TwoShot(TwoShot { cut, owners: self.domains(), share: false, finish: self.job.finish() });
             }
             Lane::Ring(Ring { way: ring::Way::ReduceScatter, cut, finish: self.job.finish() })
         };
-        let inner = Lane::TwoShot(TwoShot { cut: inner, share: false, finish: Flags::NONE });
+        let inner = Lane::TwoShot(TwoShot { cut: inner, owners: self.rails, share: false, finish: Flags::NONE });
         let output = if wards { Space::Scratch } else { Space::Output };
         let mut stages = alloc::vec![
             Stage { scope: Scope::Inner(inner), input: Space::Input, output: Space::Scratch },
@@ -393,7 +399,7 @@ impl Layers<'_> {
                 len,
             });
             if self.direct() {
-                return Lane::Direct(Direct::Gather(cut));
+                return Lane::Direct(Direct::Gather(cut, self.domains()));
             }
             Lane::Ring(Ring { way: ring::Way::AllGather, cut, finish: Flags::NONE })
         };

@@ -34,6 +34,12 @@ pub(super) fn after(seat: Seat, by: u32) -> u32 {
     }
 }
 
+/// Number `index` of the first `owners` places without the seat's own, beginning with the next one: not everybody asks place 0 first.
+#[inline]
+pub(super) fn other(seat: Seat, owners: u32, index: u32) -> u32 {
+    if seat.place < owners { after(Seat { place: seat.place, size: owners }, 1 + index) } else { index }
+}
+
 /// The place `by` seats back, round the group; `by` is at most its size.
 #[inline]
 pub(super) fn before(seat: Seat, by: u32) -> u32 {
@@ -68,11 +74,12 @@ pub(super) enum Lane {
 
 impl Lane {
     /// How many steps that seat has.
+    #[inline]
     pub(super) fn count(&self, seat: Seat) -> u64 {
         match self {
             Lane::Nothing => 0,
             Lane::Alone(cut, _) => cut.round_count(),
-            Lane::Direct(lane) => lane.count(seat),
+            Lane::Direct(lane) => lane.count(),
             Lane::TwoShot(lane) => lane.count(seat),
             Lane::Star(lane) => lane.count(seat),
             Lane::Ring(lane) => lane.count(seat),
@@ -118,7 +125,7 @@ impl Lane {
     pub(super) fn longest(&self) -> u32 {
         match self {
             Lane::Nothing | Lane::Alone(..) | Lane::Direct(Direct::Meet) | Lane::Owner(_) | Lane::Barrier => 0,
-            Lane::Direct(Direct::Reduce(cut, _) | Direct::Gather(cut) | Direct::Spread(cut, _)) => cut.longest(),
+            Lane::Direct(Direct::Reduce(cut, _) | Direct::Gather(cut, _) | Direct::Spread(cut, _)) => cut.longest(),
             Lane::TwoShot(lane) => lane.cut.longest(),
             Lane::Star(lane) => lane.cut.longest(),
             Lane::Ring(lane) => lane.cut.longest(),
@@ -149,14 +156,11 @@ impl Track {
         }
     }
 
-    /// One of them, if there are so many.
+    /// One of them; `index` is below the count.
     #[inline]
-    pub(super) fn step(&self, world: &World, rank: u32, index: u64) -> Option<Step> {
+    pub(super) fn step(&self, world: &World, rank: u32, index: u64) -> Step {
         match self {
-            Track::Flat(lane) => {
-                let seat = Seat { place: rank, size: world.size() };
-                (index < lane.count(seat)).then(|| lane.step(seat, index))
-            }
+            Track::Flat(lane) => lane.step(Seat { place: rank, size: world.size() }, index),
             Track::Layered(hierarchy) => hierarchy.step(world, rank, index),
         }
     }

@@ -164,8 +164,6 @@ enum Set<'a> {
     List(&'a [u32]),
 }
 
-// A set without members is as good as any other here; nobody asks.
-#[allow(clippy::len_without_is_empty)]
 impl<'a> Members<'a> {
     /// How many there are.
     pub fn len(&self) -> u32 {
@@ -174,6 +172,11 @@ impl<'a> Members<'a> {
             Set::One(_) => 1,
             Set::List(ranks) => ranks.len() as u32,
         }
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// The rank at that place.

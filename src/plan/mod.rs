@@ -14,7 +14,28 @@
 //! | `choose` | the cost model and the choice |
 //! | `lane` `build` | what one channel does, and how it is put together |
 //! | `digest` | the number that ranks compare |
-//! | `direct` `twoshot` `owner` `star` `ring` `tree` `halving` `bruck` `pairwise` `barrier` `hierarchy` | one algorithm each, its drawing above its code |
+//! | `direct` `twoshot` `owner` `star` `pairwise` | everybody meets everybody: one algorithm each, its drawing above its code |
+//! | `ring` `tree` `halving` `bruck` `barrier` | neighbours in a pattern, likewise |
+//! | `hierarchy` | the others in domains and between them |
+//!
+//! # Buffers
+//!
+//! Lengths in elements, for `n` ranks and a call of `count`; "root" means that the other ranks have none. Blocks lie one after the other in
+//! the order of rank, also those of unequal length.
+//!
+//! | collective | input | output | in place, this memory overlaps |
+//! |---|---|---|---|
+//! | all_reduce | `count` | `count` | all |
+//! | broadcast | `count`, root | `count` | all, on the root |
+//! | reduce | `count` | `count`, root | all, on the root |
+//! | all_gather | `count` | `n·count` | input = own block of the output |
+//! | reduce_scatter | `n·count` | `count` | output = own block of the input |
+//! | gather | `count` | `n·count`, root | input = own block of the output, on the root |
+//! | scatter | `n·count`, root | `count` | output = own block of the input, on the root |
+//! | all_to_all | `n·count` | `n·count` | never in place |
+//!
+//! Every plan is right in place and out of place, also when ranks differ. A step that copies a place of the input to the same place of the
+//! output moves nothing in place, but it still multiplies (a pre-multiplied sum) and finishes (an average of one rank).
 #![forbid(unsafe_code)]
 
 mod barrier;
@@ -126,7 +147,8 @@ impl Plan {
     #[inline]
     pub fn step(&self, rank: u32, channel: u32, index: u64) -> Option<Step> {
         let track = self.tracks.get(channel as usize)?;
-        if rank < self.world.size() { track.step(&self.world, rank, index) } else { None }
+        let there = rank < self.world.size() && index < track.count(&self.world, rank);
+        if there { Some(track.step(&self.world, rank, index)) } else { None }
     }
 
     /// The steps of a rank on a channel, in order.
@@ -271,9 +293,9 @@ impl Iterator for Steps<'_> {
         if self.next >= self.end {
             return None;
         }
-        let step = self.plan.step(self.rank, self.channel, self.next);
+        let step = self.plan.tracks.get(self.channel as usize)?.step(&self.plan.world, self.rank, self.next);
         self.next += 1;
-        step
+        Some(step)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -322,12 +344,13 @@ fn check_call(world: &World, call: &Call) -> Result<(), PlanError> {
     }
 }
 
-/// Refuses vectors in so many chunks that step numbers could overflow: no algorithm has more than four steps a chunk and rank.
+/// Refuses vectors in so many chunks that step numbers could overflow. Flat algorithms have at most four steps a chunk and rank; a
+/// hierarchy of very unequal domains carries every rank's block through every rank of a domain.
 fn check_steps(world: &World, call: &Call, chunk: u64) -> Result<(), PlanError> {
     let sum = |counts: &Option<Vec<u64>>| counts.iter().flatten().sum::<u64>();
     let elements = call.count.max(sum(&call.counts)).max(sum(&call.receive_counts));
     let ranks = u64::from(world.size()) + 4;
-    match (elements / chunk + ranks).checked_mul(4 * ranks) {
+    match (elements / chunk + ranks).checked_mul(4 * ranks * ranks) {
         Some(steps) if steps < 1 << 62 => Ok(()),
         _ => Err(PlanError::TooLong { elements }),
     }

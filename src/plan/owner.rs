@@ -43,6 +43,7 @@ pub(super) struct Owner {
 }
 
 impl Owner {
+    #[inline(never)]
     pub(super) fn count(&self, seat: Seat) -> u64 {
         4 + self.moves(seat)
     }
@@ -52,6 +53,7 @@ impl Owner {
         self.cut.round_count() * each
     }
 
+    #[inline(never)]
     pub(super) fn step(&self, seat: Seat, index: u64) -> Step {
         match index {
             0 => return Step::of(0).put_board().also(Flags::PLACES),

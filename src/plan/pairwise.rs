@@ -59,6 +59,7 @@ impl Lots {
 }
 
 impl Pairwise {
+    #[inline(never)]
     pub(super) fn count(&self, seat: Seat) -> u64 {
         let others = seat.size - 1;
         self.copies(seat) + self.exchanged(seat, others)
@@ -94,6 +95,7 @@ impl Pairwise {
         }
     }
 
+    #[inline(never)]
     pub(super) fn step(&self, seat: Seat, index: u64) -> Step {
         let copies = self.copies(seat);
         if index < copies {

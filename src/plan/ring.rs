@@ -42,6 +42,7 @@ pub(super) struct Ring {
 }
 
 impl Ring {
+    #[inline]
     pub(super) fn count(&self, seat: Seat) -> u64 {
         self.cut.round_count() * self.per_round(seat)
     }

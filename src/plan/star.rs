@@ -34,11 +34,13 @@ pub(super) struct Star {
 }
 
 impl Star {
+    #[inline(never)]
     pub(super) fn count(&self, seat: Seat) -> u64 {
         let each = if seat.place == self.root && self.way != Way::Reduce { u64::from(seat.size) } else { 1 };
         self.cut.round_count() * each
     }
 
+    #[inline(never)]
     pub(super) fn step(&self, seat: Seat, index: u64) -> Step {
         if seat.place != self.root {
             let piece = self.cut.piece(index, seat.place);

@@ -56,6 +56,7 @@ struct Node {
 }
 
 impl Tree {
+    #[inline(never)]
     pub(super) fn count(&self, seat: Seat) -> u64 {
         let node = self.node(seat);
         let each = match self.way {
@@ -66,6 +67,7 @@ impl Tree {
         self.cut.round_count() * each
     }
 
+    #[inline(never)]
     pub(super) fn step(&self, seat: Seat, index: u64) -> Step {
         let node = self.node(seat);
         match self.way {

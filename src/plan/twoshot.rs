@@ -13,10 +13,12 @@
 //! Number the half rounds A0, A1, B0, C0, A2, … in the order above, the same for all. With two slots each of them waits for earlier
 //! numbers only: B(t) and C(t) for A(t) and B(t); the credits of A(t+1) and B(t) for B(t-1) and C(t-2). So nobody waits in a circle.
 //!
+//! A place that owns nothing runs the same order without its part of B.
+//!
 //! Reduce-scatter is A and B, with the blocks as slices.
 
 use super::cut::Cut;
-use super::lane::{Seat, after};
+use super::lane::{Seat, other};
 use super::shard::{Turn, turn};
 use super::{Flags, Space, Step};
 
@@ -24,6 +26,8 @@ use super::{Flags, Space, Step};
 #[derive(Clone, Debug)]
 pub(super) struct TwoShot {
     pub(super) cut: Cut,
+    /// The first so many places own slices: all of them, but for the inner stages of a hierarchy.
+    pub(super) owners: u32,
     /// Whether the owners show their results (all-reduce) or keep them (reduce-scatter).
     pub(super) share: bool,
     /// The flags of the folds.
@@ -31,35 +35,48 @@ pub(super) struct TwoShot {
 }
 
 impl TwoShot {
+    /// Owners other than this seat, and whether it is one itself.
+    #[inline]
+    fn owners(&self, seat: Seat) -> (u64, bool) {
+        let own = seat.place < self.owners;
+        (u64::from(self.owners) - u64::from(own), own)
+    }
+
+    /// Steps of the second half of a round.
+    #[inline]
+    fn tail(&self, seat: Seat) -> u64 {
+        let (others, own) = self.owners(seat);
+        u64::from(own) + if self.share { others } else { 0 }
+    }
+
+    #[inline]
     pub(super) fn count(&self, seat: Seat) -> u64 {
-        let others = u64::from(seat.size) - 1;
-        self.cut.round_count() * if self.share { 2 * others + 1 } else { others + 1 }
+        self.cut.round_count() * (self.owners(seat).0 + self.tail(seat))
     }
 
     #[inline]
     pub(super) fn step(&self, seat: Seat, index: u64) -> Step {
-        let others = u64::from(seat.size) - 1;
-        let tail = if self.share { 1 + others } else { 1 };
-        match turn(index, self.cut.round_count(), 1, others, tail) {
+        let (others, own) = self.owners(seat);
+        match turn(index, self.cut.round_count(), 1, others, self.tail(seat)) {
             Turn::Head(round, sub) => {
-                let to = after(seat, 1 + sub as u32);
+                let to = other(seat, self.owners, sub as u32);
                 let piece = self.cut.piece(round, to);
                 Step::of(piece.len).read(Space::Input, piece.input).put_pair(to)
             }
-            Turn::Tail(round, 0) => {
+            Turn::Tail(round, 0) if own => {
                 let piece = self.cut.piece(round, seat.place);
                 let step = Step::of(piece.len)
                     .read(Space::Input, piece.input)
                     .write(Space::Output, piece.output)
                     .also(self.finish);
-                if others == 0 {
+                if seat.size == 1 {
                     return step;
                 }
                 let step = step.fold_pairs();
                 if self.share { step.put_board() } else { step }
             }
             Turn::Tail(round, sub) => {
-                let from = after(seat, sub as u32);
+                let from = other(seat, self.owners, sub as u32 - u32::from(own));
                 let piece = self.cut.piece(round, from);
                 Step::of(piece.len).take_board(from).write(Space::Output, piece.output)
             }

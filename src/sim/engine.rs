@@ -84,6 +84,8 @@ type LinkName = (u32, u8, u32, u32);
 
 const PAIR: u8 = 3;
 
+const TOO_LONG: &str = "the plan is too long to be simulated step by step";
+
 /// What an actor is doing.
 #[derive(Clone, Debug, Default)]
 struct State {
@@ -92,7 +94,7 @@ struct State {
     asked: u64,
     ready: u64,
     /// Links of the step that were looked at and have what it needs.
-    looked: usize,
+    looked: u32,
 }
 
 struct Engine<'a, P> {
@@ -104,15 +106,16 @@ struct Engine<'a, P> {
     core_free: Vec<u64>,
     /// (time, actor) that may take its step.
     queue: BinaryHeap<Reverse<(u64, Actor)>>,
-    steps_left: u64,
+    work_left: u64,
     end: u64,
 }
 
-/// Runs all ranks to their end and tells `observer` what happens; returns when the last step ended, in picoseconds.
+/// Runs all ranks to their end and tells `observer` what happens; returns when the last step ended, in picoseconds. Gives up after
+/// `most_work` steps and messages.
 pub fn simulate(
     program: &impl Program,
     fabric: &Fabric,
-    most_steps: u64,
+    most_work: u64,
     observer: &mut dyn FnMut(&Event),
 ) -> Result<u64, Stuck> {
     let ranks = program.world().size() as usize;
@@ -124,7 +127,7 @@ pub fn simulate(
         links: BTreeMap::new(),
         core_free: vec![0; ranks],
         queue: BinaryHeap::new(),
-        steps_left: most_steps,
+        work_left: most_work,
         end: 0,
     };
     for actor in 0..count {
@@ -167,10 +170,10 @@ impl<P: Program> Engine<'_, P> {
     fn look(&mut self, actor: Actor) {
         let Some(step) = self.actors[actor].step else { return };
         let (rank, channel) = self.place(actor);
-        let sources = if step.flags.has(Flags::AWAIT) { self.sources(rank, channel, &step) } else { Vec::new() };
+        let sources = if step.flags.has(Flags::AWAIT) { self.source_count(rank, &step) } else { 0 };
         let capacity = self.fabric.slots.max(1) as u64;
-        while self.actors[actor].looked < sources.len() {
-            let (name, from) = sources[self.actors[actor].looked];
+        while self.actors[actor].looked < sources {
+            let (name, from) = self.source(rank, channel, &step, self.actors[actor].looked);
             let latency = self.latency(from, rank);
             let link = self.links.entry(name).or_default();
             let Some(sent) = link.next_message(rank) else { return link.wait(actor) };
@@ -196,10 +199,12 @@ impl<P: Program> Engine<'_, P> {
             return Ok(());
         }
         let Some(step) = self.actors[actor].step else { return Ok(()) };
-        if self.steps_left == 0 {
-            return Err(self.stuck(actor, "the plan has more steps than a simulation takes"));
+        // A fold over thousands of ranks is as much work as thousands of steps.
+        let work = 1 + u64::from(self.source_count(rank, &step));
+        match self.work_left.checked_sub(work) {
+            Some(left) => self.work_left = left,
+            None => return Err(self.stuck(actor, TOO_LONG)),
         }
-        self.steps_left -= 1;
         let end = now + self.duration(rank, &step);
         self.core_free[rank as usize] = end;
         self.end = self.end.max(end);
@@ -222,7 +227,8 @@ impl<P: Program> Engine<'_, P> {
     ) -> Result<(), Stuck> {
         let (rank, channel) = self.place(actor);
         let mut awake = Vec::new();
-        for (name, from) in self.sources(rank, channel, step) {
+        for at in 0..self.source_count(rank, step) {
+            let (name, from) = self.source(rank, channel, step, at);
             let latency = self.latency(from, rank);
             let link = self.links.entry(name).or_default();
             if step.flags.has(Flags::AWAIT) {
@@ -257,16 +263,29 @@ impl<P: Program> Engine<'_, P> {
         Ok(())
     }
 
-    /// The links that the step takes from, with the rank at their other end.
-    fn sources(&self, rank: u32, channel: u32, step: &Step) -> Vec<(LinkName, u32)> {
-        let pair = |from: u32| ((channel, PAIR, from, rank), from);
-        let board = |from: u32| ((channel, step.group() as u8, from, from), from);
+    /// How many links the step takes from.
+    fn source_count(&self, rank: u32, step: &Step) -> u32 {
         match step.take {
-            Take::Pair => vec![pair(step.from)],
-            Take::Board => vec![board(step.from)],
-            Take::FoldPairs => self.others(rank, step.group()).map(pair).collect(),
-            Take::FoldBoards => self.others(rank, step.group()).map(board).collect(),
-            Take::Nothing | Take::Window | Take::FoldWindows => Vec::new(),
+            Take::Pair | Take::Board => 1,
+            Take::FoldPairs | Take::FoldBoards => self.program.world().members(step.group(), rank).len() - 1,
+            Take::Nothing | Take::Window | Take::FoldWindows => 0,
+        }
+    }
+
+    /// One of the links that the step takes from, with the rank at its other end. One at a time, because a fold over thousands of ranks looks
+    /// again each time that one more message has come.
+    fn source(&self, rank: u32, channel: u32, step: &Step, at: u32) -> (LinkName, u32) {
+        let from = match step.take {
+            Take::FoldPairs | Take::FoldBoards => {
+                let members = self.program.world().members(step.group(), rank);
+                let own = members.position(rank).unwrap_or(0);
+                members.get(at + u32::from(at >= own)).unwrap_or(rank)
+            }
+            _ => step.from,
+        };
+        match step.take {
+            Take::Board | Take::FoldBoards => ((channel, step.group() as u8, from, from), from),
+            _ => ((channel, PAIR, from, rank), from),
         }
     }
 

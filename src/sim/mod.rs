@@ -31,12 +31,12 @@ pub use fabric::{Class, Fabric, Sharing};
 use crate::check::Program;
 use alloc::vec::Vec;
 
-/// Steps that a simulation takes at most; a plan that needs more is too large to look at step by step.
-pub const MAX_STEPS: u64 = 50_000_000;
+/// Steps and messages that [`predict`] and [`history`] take at most, a matter of seconds; [`simulate`] takes as many as it is told.
+pub const MOST_WORK: u64 = 4_000_000;
 
 /// How long it takes until the last rank is done, in nanoseconds, rounded up.
 pub fn predict(program: &impl Program, fabric: &Fabric) -> Result<u64, Stuck> {
-    let end = simulate(program, fabric, MAX_STEPS, &mut |_| ())?;
+    let end = simulate(program, fabric, MOST_WORK, &mut |_| ())?;
     Ok(end.div_ceil(1000))
 }
 
@@ -56,7 +56,7 @@ pub struct History {
 /// Everything that happens, up to so many steps and so many messages; what is more is counted.
 pub fn history(program: &impl Program, fabric: &Fabric, most: usize) -> Result<History, Stuck> {
     let mut history = History::default();
-    history.end = simulate(program, fabric, MAX_STEPS, &mut |event| match event {
+    history.end = simulate(program, fabric, MOST_WORK, &mut |event| match event {
         Event::Span(span) if history.spans.len() < most => history.spans.push(span.clone()),
         Event::Message(message) if history.messages.len() < most => history.messages.push(message.clone()),
         _ => history.left_out += 1,

@@ -37,6 +37,18 @@ impl Reduction {
         }
     }
 
+    /// The whole of it, where no scalar belongs to it.
+    pub const fn without_scalar(self) -> Option<ReduceOp> {
+        match self {
+            Reduction::Sum => Some(ReduceOp::Sum),
+            Reduction::Product => Some(ReduceOp::Product),
+            Reduction::Max => Some(ReduceOp::Max),
+            Reduction::Min => Some(ReduceOp::Min),
+            Reduction::Average => Some(ReduceOp::Average),
+            Reduction::PreMulSum => None,
+        }
+    }
+
     /// The reduction of that number, or nothing.
     pub fn from_number(number: u8) -> Option<Reduction> {
         Reduction::ALL.get(number as usize).copied()

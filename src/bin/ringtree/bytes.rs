@@ -36,7 +36,7 @@ pub(crate) fn short(bytes: u64) -> String {
 fn scaled(bytes: u64) -> (String, &'static str) {
     match UNITS.iter().find(|(_, unit)| bytes >= *unit) {
         None => (bytes.to_string(), ""),
-        Some((name, unit)) if bytes % unit == 0 => ((bytes / unit).to_string(), name),
+        Some((name, unit)) if bytes.is_multiple_of(*unit) => ((bytes / unit).to_string(), name),
         Some((name, unit)) => {
             let text = format!("{:.1}", bytes as f64 / *unit as f64);
             (text.strip_suffix(".0").unwrap_or(&text).to_string(), name)

@@ -103,7 +103,7 @@ impl Drop for Progress {
 /// `[#####...............]`, that many of `of`.
 pub(crate) fn bar(done: usize, of: usize) -> String {
     const WIDTH: usize = 24;
-    let full = if of == 0 { WIDTH } else { WIDTH * done.min(of) / of };
+    let full = (WIDTH * done.min(of)).checked_div(of).unwrap_or(WIDTH);
     format!("[{}{}]", "#".repeat(full), ".".repeat(WIDTH - full))
 }
 

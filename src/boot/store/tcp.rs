@@ -317,3 +317,19 @@ impl Store for TcpStore {
         answer.map(|(found, _)| found).ok_or_else(|| self.silent())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_request_is_taken_whole_or_not_at_all(kind in 0u8..4, length in 0u8..8, bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
+            let bytes = [&[0; 8], &[kind, length, 0, 0, 0][..], &bytes[..]].concat();
+            if let Some((number, request)) = decode_request(&bytes) {
+                prop_assert_eq!(encode_request(number, &request), bytes);
+            }
+        }
+    }
+}

@@ -11,7 +11,8 @@
 //!
 //! Both work on blocks of [`BLOCK`] elements that are copied out of the operands and into the sinks by value. So the
 //! compiler need not prove that a sink is not an operand, and the in-place loop is the vector loop. The last, partial
-//! block is filled up with zeros and goes through the same instructions; there is no scalar rest. Which of the two loops
+//! block is filled up with zeros and goes through the same instructions, or through the same arithmetic element by element where
+//! there are few. Which of the two loops
 //! runs is a matter of speed: the arithmetic on an element is the same, down to the bits of a NaN.
 
 use super::level::Isa;
@@ -24,6 +25,9 @@ use std::ptr;
 /// Bytes of sums that are kept between operands: an eighth of a small L1 cache, so that operands and results fit beside
 /// them.
 const SPAN_BYTES: usize = 4096;
+
+/// Up to so many elements are taken one by one: a block that is filled up costs about 125 instructions, an element about 8.
+const FEW: usize = 8;
 
 /// One fold, with what the kernel adds to the caller's arguments.
 pub(super) struct Work<'a> {
@@ -57,8 +61,59 @@ pub(super) unsafe fn run<T: Number, O: Combine, L: Isa>(work: &Work<'_>) {
         _ => 0,
     };
     // SAFETY: as above.
-    unsafe { many::<T, O, L>(work, done) };
+    unsafe {
+        if work.count - done <= FEW {
+            few::<T, O>(work, done);
+        } else {
+            many::<T, O, L>(work, done);
+        }
+    }
     fence(work.sinks);
+}
+
+/// The elements from `start` on, one by one: the same arithmetic as that of a block, without filling one up.
+///
+/// # Safety
+///
+/// As for [`run`].
+#[inline]
+unsafe fn few<T: Number, O: Combine>(work: &Work<'_>, start: usize) {
+    let factor = work.factor.map(T::Wide::from_factor);
+    if let ([a, b], [to], None, None) = (work.operands, work.sinks, factor, work.divisor) {
+        for i in start..work.count {
+            // SAFETY: as below.
+            unsafe {
+                let (a, b) = (a.at.cast::<T>().add(i).read_unaligned(), b.at.cast::<T>().add(i).read_unaligned());
+                to.at.cast::<T>().add(i).write_unaligned(T::round(O::combine(a.widen(), b.widen()).canonical()));
+            }
+        }
+        return;
+    }
+    for i in start..work.count {
+        // SAFETY: `i < count`; all operands are read before a sink, which may be one of them, is written.
+        unsafe {
+            let read = |operand: &Operand| {
+                let wide = ptr::read_unaligned(operand.at.cast::<T>().add(i)).widen();
+                match factor {
+                    Some(factor) if operand.raw => wide.multiply(factor),
+                    _ => wide,
+                }
+            };
+            let mut sum = read(&work.operands[0]);
+            for operand in &work.operands[1..] {
+                sum = O::combine(sum, read(operand));
+            }
+            if O::SUMS
+                && let Some(ranks) = work.divisor
+            {
+                sum = sum.divide(ranks);
+            }
+            let result = T::round(sum.canonical());
+            for sink in work.sinks {
+                ptr::write_unaligned(sink.at.cast::<T>().add(i), result);
+            }
+        }
+    }
 }
 
 /// The whole blocks of two operands into one sink. Returns the number of elements that are done.

@@ -25,7 +25,55 @@ const SPAN: usize = 8192;
 /// `source` is valid for reads and every sink for writes of `bytes` bytes, and nobody else writes the source or touches
 /// a sink meanwhile. A sink is exactly the source (it is left alone) or does not overlap it; sinks do not overlap each
 /// other.
+#[inline]
 pub unsafe fn copy(source: *const u8, sinks: &[Sink], bytes: usize) {
+    if bytes <= LINE {
+        for sink in sinks.iter().filter(|sink| !ptr::eq(source, sink.at)) {
+            // SAFETY: the caller's contract; `bytes` is at most a line.
+            unsafe { copy_line(source, sink.at, bytes) };
+        }
+        return;
+    }
+    // SAFETY: the caller's contract.
+    unsafe { copy_lines(source, sinks, bytes) }
+}
+
+/// At most a line, without a call: two loads and stores that overlap, of the largest size that fits.
+///
+/// # Safety
+///
+/// `from` is valid for reads and `to` for writes of `bytes <= LINE` bytes; they do not overlap.
+#[inline(always)]
+unsafe fn copy_line(from: *const u8, to: *mut u8, bytes: usize) {
+    // SAFETY: each pair of accesses covers `0..size` and `bytes - size..bytes` with `size <= bytes <= 2 * size`; both values are
+    // read before either is written.
+    unsafe {
+        macro_rules! ends {
+            ($word:ty) => {{
+                let last = bytes - size_of::<$word>();
+                let (a, b) = (from.cast::<$word>().read_unaligned(), from.add(last).cast::<$word>().read_unaligned());
+                to.cast::<$word>().write_unaligned(a);
+                to.add(last).cast::<$word>().write_unaligned(b);
+            }};
+        }
+        match bytes {
+            0 => {}
+            1 => to.write(from.read()),
+            2..4 => ends!(u16),
+            4..8 => ends!(u32),
+            8..16 => ends!(u64),
+            16..32 => ends!(u128),
+            _ => ends!([u128; 2]),
+        }
+    }
+}
+
+/// More than that.
+///
+/// # Safety
+///
+/// As for [`copy`].
+unsafe fn copy_lines(source: *const u8, sinks: &[Sink], bytes: usize) {
     let span = if sinks.len() == 1 { bytes } else { SPAN };
     let mut at = 0;
     while at < bytes {

@@ -138,9 +138,9 @@ fn kib(meminfo: &str, name: &str) -> Option<u64> {
 fn shm(tree: &mut Tree) -> Option<Shm> {
     match nix::sys::statvfs::statvfs(&tree.path("dev/shm")) {
         Ok(stat) => {
-            let block = stat.fragment_size() as u64;
+            let block = stat.fragment_size();
             let bytes = |blocks: u64| blocks.saturating_mul(block);
-            Some(Shm { total: bytes(stat.blocks() as u64), free: bytes(stat.blocks_available() as u64) })
+            Some(Shm { total: bytes(stat.blocks()), free: bytes(stat.blocks_available()) })
         }
         Err(error) => {
             tree.miss("dev/shm", error.desc());

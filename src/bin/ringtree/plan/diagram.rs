@@ -36,6 +36,8 @@ pub(super) struct Scene<'a> {
     pub(super) history: &'a History,
     pub(super) channels: u32,
     pub(super) ranks: u32,
+    /// The domain of each rank.
+    pub(super) domains: Vec<u32>,
     /// The call and the algorithm.
     pub(super) title: String,
     /// How long, and where.
@@ -126,8 +128,11 @@ fn lanes(scene: &Scene<'_>) -> String {
     let mut svg = Svg::new(WIDTH, height);
     let scale = Scale { end };
     let note = if whole {
-        "Each lane is a rank. An arrow is a message: from when its writer published it to when its reader could see it."
-            .to_string()
+        let lane = if scene.channels == 1 { "rank" } else { "rank and channel" };
+        let bands = if scene.domains.iter().any(|&domain| domain > 0) { " Shading shows the domains." } else { "" };
+        format!(
+            "Each lane is a {lane}.{bands} An arrow is a message: from when its writer published it to when its reader could see it."
+        )
     } else {
         format!(
             "Only the first {} steps are shown; the whole takes {} as long.",
@@ -152,9 +157,11 @@ fn lanes(scene: &Scene<'_>) -> String {
     }
     let middle = |rank: u32, channel: u32| TOP + lane * (rank as f64 * scene.channels as f64 + channel as f64 + 0.5);
     let bottom = height - BOTTOM;
-    if scene.channels > 1 {
-        let band = lane * scene.channels as f64;
-        for rank in (0..scene.ranks).step_by(2) {
+    let several = scene.domains.iter().any(|&domain| domain > 0);
+    let band = lane * scene.channels as f64;
+    for rank in 0..scene.ranks {
+        let shaded = if several { scene.domains.get(rank as usize).copied().unwrap_or(0) } else { rank };
+        if shaded % 2 == 0 && (several || scene.channels > 1) {
             svg.rect((0.0, TOP + band * rank as f64), (WIDTH, band), BAND, "");
         }
     }
@@ -170,8 +177,9 @@ fn lanes(scene: &Scene<'_>) -> String {
     let half = if count <= 4 { 15.0 } else { 11.0 };
     // One measure for all, so that equal boxes are labelled alike.
     let label = spans.iter().map(|span| brief(&span.step).chars().count()).max().unwrap_or(0) as f64 * 7.2 + 5.0;
-    spans.iter().for_each(|span| step_box(&mut svg, span, scale, (middle(span.rank, span.channel), half, label)));
+    // Below the boxes, where an arrow that crosses many lanes would run through their labels.
     arrows(&mut svg, scene, scale, half, &middle);
+    spans.iter().for_each(|span| step_box(&mut svg, span, scale, (middle(span.rank, span.channel), half, label)));
     svg.finish(&scene.title)
 }
 
@@ -311,7 +319,7 @@ mod tests {
         let plan = Plan::new(&World::flat(ranks), &call, &tuning).unwrap();
         let history = history(&plan, &Fabric::HOST, most).unwrap();
         let (title, subtitle) = ("a < b".to_string(), String::new());
-        let svg = draw(&Scene { history: &history, channels: 1, ranks, title, subtitle });
+        let svg = draw(&Scene { history: &history, channels: 1, ranks, domains: Vec::new(), title, subtitle });
         (history, svg)
     }
 
@@ -331,7 +339,14 @@ mod tests {
     fn many_ranks_are_drawn_as_a_crowd_whose_time_adds_up() {
         let (history, svg) = picture(24, 100_000);
         assert_eq!(elements(&svg).get("polygon"), None);
-        let scene = Scene { history: &history, channels: 1, ranks: 24, title: String::new(), subtitle: String::new() };
+        let scene = Scene {
+            history: &history,
+            channels: 1,
+            ranks: 24,
+            domains: Vec::new(),
+            title: String::new(),
+            subtitle: String::new(),
+        };
         let seen: f64 = occupancy(&scene, history.end).iter().flatten().sum();
         let spent: u64 = history.spans.iter().map(|span| span.end - span.asked).sum();
         let expected = spent as f64 / (history.end as f64 / BINS as f64);

@@ -13,7 +13,7 @@ use crate::terminal::{Paint, print};
 use crate::{Failure, Outcome};
 use clap::{Args, ValueEnum};
 use ringtree::plan::{Algorithm, Plan, Tuning, World};
-use ringtree::sim::{Fabric, history, predict};
+use ringtree::sim::{Fabric, MOST_WORK, history, predict};
 use ringtree::types::Call;
 use ringtree::{Collective, DataType, Reduction};
 use serde_json::{Value, json};
@@ -190,7 +190,7 @@ pub(crate) fn main(options: &Options) -> Outcome {
     }
     let (call, tuning) = (options.call(&world), options.tuning()?);
     let plan = Plan::new(&world, &call, &tuning).map_err(|error| Failure::Usage(error.to_string()))?;
-    let simulated = predict(&plan, &options.fabric.fabric());
+    let simulated = simulate(options, &plan);
     if let Some(path) = &options.svg {
         draw(options, &plan, path)?;
     }
@@ -204,8 +204,8 @@ pub(crate) fn main(options: &Options) -> Outcome {
         Ok(time) => {
             let _ = writeln!(out, "Simulated step by step on {}: {}", options.fabric.name(), duration(*time));
         }
-        Err(stuck) => {
-            let _ = writeln!(out, "Not simulated: {stuck}");
+        Err(why) => {
+            let _ = writeln!(out, "Not simulated: {why}");
         }
     }
     let ranks = options.rank.map_or(0..world.size(), |rank| rank..rank + 1);
@@ -219,6 +219,19 @@ pub(crate) fn main(options: &Options) -> Outcome {
     }
     print(&out);
     Ok(())
+}
+
+/// The time by the simulator, in nanoseconds, or why there is none.
+fn simulate(options: &Options, plan: &Plan) -> Result<u64, String> {
+    let ranks = 0..plan.world().size();
+    let counts = ranks.flat_map(|rank| (0..plan.channels()).map(move |channel| plan.step_count(rank, channel)));
+    let steps = counts.fold(0, u64::saturating_add);
+    if steps > MOST_WORK {
+        return Err(format!(
+            "{steps} steps are too many ({MOST_WORK}); a smaller size or fewer ranks show the same pattern"
+        ));
+    }
+    predict(plan, &options.fabric.fabric()).map_err(|stuck| stuck.to_string())
 }
 
 /// The call in words.
@@ -331,12 +344,14 @@ fn as_json(options: &Options, plan: &Plan, tuning: &Tuning, simulated: Option<u6
 }
 
 fn draw(options: &Options, plan: &Plan, path: &Path) -> Outcome {
+    simulate(options, plan).map_err(|why| Failure::Failed(format!("there is nothing to draw: {why}")))?;
     let history = history(plan, &options.fabric.fabric(), MOST_DRAWN).map_err(Failure::failed)?;
     let time = duration(history.end.div_ceil(1000)).replace("us", "µs");
     let picture = diagram::draw(&diagram::Scene {
         history: &history,
         channels: plan.channels(),
         ranks: plan.world().size(),
+        domains: (0..plan.world().size()).map(|rank| plan.world().seat(rank).0).collect(),
         title: format!("{}: {}", call_words(plan), plan.algorithm()),
         subtitle: format!("Simulated on {}: {time} until the last rank is done.", options.fabric.name()),
     });

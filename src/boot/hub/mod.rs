@@ -14,13 +14,16 @@ use std::time::{Duration, Instant};
 use nix::poll::PollFlags;
 
 use super::connection::{Arrived, Broken, Connection, wait};
-use super::failure::{Failure, name_ranks};
+use super::failure::Failure;
 use super::gate::Gate;
 use super::host::{Listener, host_mark};
-use super::message::{Entries, HostMark, MAX_RANKS, Message, Record, Round, frame_limit};
-use super::tree::{children, depth_below, way_to};
+use super::message::{Entries, HostMark, Message, Record, Round, frame_limit};
+use super::tree::{children, depth_below};
 use super::wire::{Secret, Wire, derive};
 use crate::{Error, Result};
+
+mod meeting;
+mod rounds;
 
 /// How long a hub that has failed waits for the ranks to take the news.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -88,6 +91,8 @@ pub(crate) struct Hub {
     pending: Option<Pending>,
     /// The round that went up and has not come back.
     sent_up: Option<(Round, u64)>,
+    /// What the rank of this process gets when all others have it.
+    held: Option<Vec<u8>>,
     left: BTreeSet<usize>,
     farewelled: BTreeSet<usize>,
     said_bye: bool,
@@ -112,6 +117,7 @@ impl Hub {
             last_news: now,
             pending: None,
             sent_up: None,
+            held: None,
             left: BTreeSet::new(),
             farewelled: BTreeSet::new(),
             said_bye: false,
@@ -178,6 +184,7 @@ impl Hub {
             for connection in news {
                 self.links.push(Link { connection, who: Who::Unknown(now), closing: false, gone: false });
             }
+            self.hand_out_held();
             self.say_farewell();
             self.look_at_the_clock(Instant::now());
             self.links.retain(|link| !link.gone);
@@ -224,10 +231,8 @@ impl Hub {
                 log::warn!("bootstrap: refused {}: it did not say which rank it is", link.connection.peer);
                 link.gone = true;
             }
-            if link.closing && !link.connection.has_output() {
-                link.connection.end_output();
-            }
         }
+        self.close_what_is_told();
         if self.over.is_some() {
             return;
         }
@@ -244,17 +249,19 @@ impl Hub {
         }
     }
 
-    fn end_the_meeting(&mut self, now: Instant) {
-        let missing: Vec<usize> = (0..self.size.unwrap_or(0)).filter(|rank| !self.records.contains_key(rank)).collect();
-        let what = match self.size {
-            Some(size) => {
-                format!("{} of {size} never came within {} s", name_ranks(&missing), self.timeout.as_secs_f64())
+    /// Ends the output of those who have been told why it is over. A rank of this process takes that end as leave to return, and its process may
+    /// be gone a moment later: so the kernel must have everything that others are told, and the hub above must have heard it.
+    fn close_what_is_told(&mut self) {
+        if self.links.iter().any(|link| link.closing && link.connection.has_output()) {
+            return;
+        }
+        let above_listens = self.links.iter().any(|link| link.who == Who::Upstream && !link.gone);
+        for link in self.links.iter_mut().filter(|link| link.closing) {
+            let mine = self.place.is_some_and(|rank| link.who == Who::Rank(rank));
+            if !(mine && above_listens) {
+                link.connection.end_output();
             }
-            None => format!("no rank came within {} s", self.timeout.as_secs_f64()),
-        };
-        let advice = "Look whether those processes were started and can reach this one, or allow more time with RINGTREE_INIT_TIMEOUT (seconds)";
-        self.meeting_ends = now;
-        self.fail(Failure::Start { what, missing, advice: advice.into() });
+        }
     }
 
     /// The ranks right below, the hub's own among them.
@@ -344,198 +351,6 @@ impl Hub {
             Some(record) => format!("its process {} on {}", record.pid, record.host_name),
             None => "its process".to_string(),
         }
-    }
-
-    fn check_in(&mut self, index: usize, record: Record) {
-        let (rank, size) = (record.rank, record.size);
-        if rank >= size || size > MAX_RANKS {
-            log::warn!("bootstrap: refused {}: it says rank {rank} of {size}", self.links[index].connection.peer);
-            self.links[index].gone = true;
-            return;
-        }
-        self.links[index].who = Who::Turned;
-        if self.over.is_some() {
-            self.tell(index);
-            self.note_told(rank);
-            return;
-        }
-        if let Some(failure) = self.contradiction(&record) {
-            log::warn!("bootstrap: {}: {failure:?}", self.links[index].connection.peer);
-            return self.fail(failure);
-        }
-        let mine = way_to(self.place, rank) == Some(rank);
-        let link = &mut self.links[index];
-        link.who = if mine { Who::Rank(rank) } else { Who::Moving(rank) };
-        link.connection.wire().expect_up_to(frame_limit(size));
-        link.connection.send(&Message::Welcome);
-        if self.size.is_none() {
-            self.size = Some(size);
-            self.gate.expect(size);
-        }
-        let at_home = record.pid == std::process::id() && record.listens.host == self.host;
-        self.records.insert(rank, record);
-        if self.place.is_none() {
-            self.name_the_creator(index, rank, at_home);
-            if self.records.len() == size {
-                self.begin();
-            }
-        }
-    }
-
-    fn contradiction(&self, record: &Record) -> Option<Failure> {
-        let start =
-            |what: String, advice: &str| Some(Failure::Start { what, missing: Vec::new(), advice: advice.into() });
-        let (rank, size) = (record.rank, record.size);
-        let newcomer = format!("process {} on {}", record.pid, record.host_name);
-        if let Some(expected) = self.size.filter(|expected| *expected != size) {
-            let first = self.records.iter().next();
-            let others =
-                first.map_or("the others".to_string(), |(rank, _)| format!("rank {rank}, {},", self.describe(*rank)));
-            let what = format!("rank {rank} ({newcomer}) was started for {size} ranks, {others} for {expected}");
-            return start(what, "Start all ranks with the same number of ranks");
-        }
-        if self.records.contains_key(&rank) {
-            let what = format!("two processes are rank {rank}: {} and {newcomer}", self.describe(rank));
-            return start(what, "Give each process a rank of its own");
-        }
-        if self.place.is_some() && !children(self.place, size).contains(&rank) {
-            let what = format!("rank {rank} ({newcomer}) came to a part of the tree that is not its own");
-            return start(what, "Look whether all ranks run the same version of the library");
-        }
-        None
-    }
-
-    /// Tells all which rank ends when the root's process ends.
-    fn name_the_creator(&mut self, index: usize, rank: usize, at_home: bool) {
-        if at_home && self.creator.is_none_or(|known| rank < known) {
-            self.creator = Some(rank);
-            for link in &mut self.links {
-                if matches!(link.who, Who::Rank(_) | Who::Moving(_)) {
-                    link.connection.send(&Message::Creator { rank });
-                }
-            }
-        } else if let Some(rank) = self.creator {
-            self.links[index].connection.send(&Message::Creator { rank });
-        }
-    }
-
-    fn begin(&mut self) {
-        self.begun = true;
-        for link in &mut self.links {
-            let parent = match link.who {
-                Who::Rank(_) => None,
-                Who::Moving(rank) => super::tree::parent(rank)
-                    .and_then(|above| self.records.get(&above).map(|record| (above, record.listens))),
-                _ => continue,
-            };
-            link.connection.send(&Message::Go { parent });
-        }
-    }
-
-    fn part(&mut self, from: usize, round: Round, number: u64, entries: Entries) {
-        let size = self.size.unwrap_or(0);
-        let fits = |rank: usize| rank < size && way_to(self.place, rank) == Some(from);
-        let empty_as_it_should = entries.is_empty() == (round == Round::Barrier);
-        if !self.begun || !empty_as_it_should || !entries.iter().all(|(rank, _)| fits(*rank)) {
-            let what = format!("a part of {} with entries that are not its own", step(round, number));
-            return self.fail(Failure::Corrupt { rank: from, what });
-        }
-        if let Some(&rank) = self.left.first() {
-            let how = format!("it finished the start while rank {from} still calls {}", step(round, number));
-            return self.fail(Failure::Lost { rank, how });
-        }
-        let pending = self.pending.get_or_insert_with(|| Pending {
-            round,
-            number,
-            first: from,
-            since: Instant::now(),
-            parts: BTreeMap::new(),
-        });
-        if (pending.round, pending.number) != (round, number) {
-            let (theirs, ours) = (step(round, number), step(pending.round, pending.number));
-            let other = pending.first;
-            return self.fail(Failure::Disagree { rank: from, theirs, other, ours });
-        }
-        if pending.parts.insert(from, entries).is_some() {
-            let what = format!("two parts of {}", step(round, number));
-            return self.fail(Failure::Corrupt { rank: from, what });
-        }
-        if pending.parts.len() == self.members().len() {
-            self.complete(size);
-        }
-    }
-
-    /// All below have given their part.
-    fn complete(&mut self, size: usize) {
-        let Some(Pending { round, number, parts, .. }) = self.pending.take() else { return };
-        let mut entries: Entries = parts.into_values().flatten().collect();
-        entries.sort_unstable_by_key(|(rank, _)| *rank);
-        if self.place.is_some() {
-            self.sent_up = Some((round, number));
-            for link in self.links.iter_mut().filter(|link| link.who == Who::Upstream) {
-                link.connection.send(&Message::Part { round, number, entries: std::mem::take(&mut entries) });
-            }
-            return;
-        }
-        let expected = if round == Round::Barrier { 0 } else { size };
-        if entries.len() != expected {
-            let absent = (0..size).find(|rank| entries.binary_search_by_key(rank, |(rank, _)| *rank).is_err());
-            let rank = absent.and_then(|rank| way_to(None, rank)).unwrap_or(0);
-            let what = format!("a part of {} that lacks ranks below it", step(round, number));
-            return self.fail(Failure::Corrupt { rank, what });
-        }
-        self.broadcast(&Message::Whole { round, number, entries });
-    }
-
-    fn whole(&mut self, round: Round, number: u64, entries: Entries) {
-        if self.sent_up.take() != Some((round, number)) {
-            let what = format!("the result of {}, which was not asked for", step(round, number));
-            return self.fail(Failure::Corrupt { rank: self.above.unwrap_or(0), what });
-        }
-        self.broadcast(&Message::Whole { round, number, entries });
-    }
-
-    fn broadcast(&mut self, message: &Message) {
-        let payload = message.encode();
-        for link in &mut self.links {
-            if matches!(link.who, Who::Rank(_)) {
-                link.connection.send_bytes(&payload);
-            }
-        }
-    }
-
-    fn leave(&mut self, rank: usize) {
-        self.left.insert(rank);
-        if let Some(pending) = &self.pending {
-            let how = format!(
-                "it finished the start while rank {} still calls {}",
-                pending.first,
-                step(pending.round, pending.number)
-            );
-            return self.fail(Failure::Lost { rank, how });
-        }
-        if self.left.len() == self.members().len() && self.place.is_some() {
-            self.said_bye = true;
-            for link in self.links.iter_mut().filter(|link| link.who == Who::Upstream) {
-                link.connection.send(&Message::Bye);
-            }
-        }
-    }
-
-    /// A rank of this process may end, and the hub with it, once what others wait for is with the kernel.
-    fn say_farewell(&mut self) {
-        if self.left.len() == self.farewelled.len() || self.links.iter().any(|link| link.connection.has_output()) {
-            return;
-        }
-        for link in &mut self.links {
-            if let Who::Rank(rank) = link.who
-                && self.left.contains(&rank)
-                && !self.farewelled.contains(&rank)
-            {
-                link.connection.send(&Message::ByeBye);
-            }
-        }
-        self.farewelled = self.left.clone();
     }
 
     /// The start is over: everybody gets to know why.

@@ -1,0 +1,66 @@
+//! The step that opens windows: every rank tells the others where its buffers lie. All see the same places, so all come to the same
+//! conclusion whether every buffer can be reached.
+
+use super::cursor::incoming;
+use super::job::{Context, Fault};
+use crate::error::Error;
+use crate::plan::{Step, Take};
+use crate::transport::{Links, Shared, Window};
+
+/// What the messages of such a step carry.
+#[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+pub(super) struct Places {
+    input: Shared,
+    output: Shared,
+}
+
+const _: () = assert!(size_of::<Places>() <= crate::transport::SMALL);
+
+/// Does such a step. False: some rank's buffers lie where others can't reach them.
+pub(super) fn exchange_places<L: Links>(
+    context: &mut Context,
+    channel: u32,
+    step: &Step,
+    slot: Option<*mut u8>,
+    links: &mut L,
+) -> Result<bool, Fault> {
+    let rank = context.program().rank();
+    if let Some(slot) = slot {
+        let own = own_places(context, links);
+        // SAFETY: the slot was reserved with this size; it may be misaligned.
+        unsafe { slot.cast::<Places>().write_unaligned(own) };
+        context.windows.clear();
+    }
+    if step.take != Take::FoldBoards {
+        return Ok(true);
+    }
+    let mut all_shared = true;
+    for from in 0..links.size() {
+        let places = if from == rank {
+            own_places(context, links)
+        } else {
+            let Some(message) = links.peek(channel, incoming(step, from))? else { continue };
+            // SAFETY: the message's length was checked to be that of Places, which any bytes make.
+            unsafe { message.at.cast::<Places>().read_unaligned() }
+        };
+        all_shared &= places.input.at != 0 && places.output.at != 0;
+        let (input, output) = (context.input_bytes(from), context.output_bytes(from));
+        let window = links.resolve(from, places.input, input).zip(links.resolve(from, places.output, output));
+        if all_shared && window.is_none() {
+            let what = "a place of a registered buffer that lies outside its memory".into();
+            return Err(Fault::Links(Error::Corrupt { place: Default::default(), rank: from as usize, what }));
+        }
+        let (input, output) = window.unwrap_or((std::ptr::null_mut(), std::ptr::null_mut()));
+        context.windows.push(Window { input, output });
+    }
+    Ok(all_shared)
+}
+
+fn own_places<L: Links>(context: &Context, links: &L) -> Places {
+    let rank = context.program().rank();
+    Places {
+        input: links.share(context.buffers.input, context.input_bytes(rank)),
+        output: links.share(context.buffers.output, context.output_bytes(rank)),
+    }
+}

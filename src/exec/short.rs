@@ -1,0 +1,220 @@
+//! The short path: the steps of a small program, one after the other, without the bookkeeping of a cursor. It does whole steps or nothing:
+//! where something is missing for longer than a message takes to cross, the job goes on from there with all its patience.
+//!
+//! ```text
+//!   act 0 ──> act 1 ──> act 2 ── not here yet ──> Job, from step 2
+//!   └── steps of the same plan, with their links and offsets worked out once ──┘
+//! ```
+
+use super::job::{Buffers, Fault};
+use super::kernel::{self, Kernel, Operand, Sink};
+use crate::plan::{Flags, Plan, Put, Space, Step, Take};
+use crate::transport::{Incoming, Links, Message, Outgoing};
+
+/// Other members of a group up to which a fold is short.
+const MOST_OTHERS: usize = 15;
+
+/// A step as the short path does it.
+#[derive(Clone, Copy, Debug)]
+struct Act {
+    take: Take,
+    incoming: Incoming,
+    outgoing: Option<Outgoing>,
+    src: Space,
+    dst: Space,
+    src_at: usize,
+    dst_at: usize,
+    bytes: usize,
+    count: usize,
+    finish: bool,
+    message_first: bool,
+}
+
+/// A program that the short path can follow.
+#[derive(Debug)]
+pub(super) struct Short {
+    acts: Box<[Act]>,
+    /// The other ranks, ascending, and how many come before this one.
+    others: Box<[u32]>,
+    before: usize,
+}
+
+/// What one call brings.
+pub(super) struct Errand<'a> {
+    pub(super) kernel: Option<&'a Kernel>,
+    pub(super) buffers: Buffers,
+    pub(super) tag: u32,
+    pub(super) stream: bool,
+    /// Polls for one message before the job takes over.
+    pub(super) spins: u32,
+}
+
+impl Short {
+    /// The short form of a rank's steps, if they have one: one channel, whole messages, groups of all ranks, no windows.
+    pub(super) fn of(plan: &Plan, rank: u32, steps: &[Step]) -> Option<Short> {
+        let others: Box<[u32]> = (0..plan.world().size()).filter(|other| *other != rank).collect();
+        if plan.channels() != 1 || others.len() > MOST_OTHERS {
+            return None;
+        }
+        let acts = steps.iter().map(|step| act(step, plan.call().dtype.size())).collect::<Option<Box<[Act]>>>()?;
+        Some(Short { acts, others, before: rank as usize })
+    }
+
+    /// Does as many acts as can be done without waiting long, and returns their number.
+    #[inline]
+    pub(super) fn run<L: Links>(&self, errand: &Errand, links: &mut L) -> Result<usize, Fault> {
+        for (done, act) in self.acts.iter().enumerate() {
+            if !self.perform(act, errand, links)? {
+                return Ok(done);
+            }
+        }
+        Ok(self.acts.len())
+    }
+
+    /// Whether that is all there is to do.
+    #[inline]
+    pub(super) fn ends_at(&self, done: usize) -> bool {
+        done == self.acts.len()
+    }
+
+    #[inline(always)]
+    fn perform<L: Links>(&self, act: &Act, errand: &Errand, links: &mut L) -> Result<bool, Fault> {
+        let mut sinks = [Sink { at: std::ptr::null_mut(), stream: false }; 2];
+        let mut sink_count = 0;
+        if act.dst != Space::Nothing {
+            let at = errand.local(act.dst, act.dst_at);
+            sinks[0] = Sink { at, stream: errand.stream && act.dst == Space::Output };
+            sink_count = 1;
+        }
+        if let Some(link) = act.outgoing {
+            let Ok(slot) = links.reserve(0, link, act.bytes)? else { return Ok(false) };
+            sinks[sink_count] = Sink { at: slot, stream: false };
+            sink_count += 1;
+        }
+        let sinks = &sinks[..sink_count];
+        let own = Operand { at: errand.local(act.src, act.src_at), raw: act.src == Space::Input };
+        match act.take {
+            Take::Nothing => errand.combine(act, &[own], sinks),
+            Take::Pair | Take::Board => {
+                let Some(message) = errand.await_message(act, act.incoming, links)? else { return Ok(false) };
+                let message = Operand { at: message.at, raw: false };
+                if act.src == Space::Nothing {
+                    errand.combine(act, &[message], sinks);
+                } else if act.message_first {
+                    errand.combine(act, &[message, own], sinks);
+                } else {
+                    errand.combine(act, &[own, message], sinks);
+                }
+                links.release(0, act.incoming);
+            }
+            _ => {
+                let mut operands = [own; MOST_OTHERS + 1];
+                for (i, from) in self.others.iter().enumerate() {
+                    let Some(message) = errand.await_message(act, of_rank(act.incoming, *from), links)? else { return Ok(false) };
+                    operands[i + usize::from(i >= self.before)].at = message.at;
+                    operands[i + usize::from(i >= self.before)].raw = false;
+                }
+                errand.combine(act, &operands[..self.others.len() + 1], sinks);
+                for from in &self.others {
+                    links.release(0, of_rank(act.incoming, *from));
+                }
+            }
+        }
+        if let Some(link) = act.outgoing {
+            links.publish(0, link, act.bytes, errand.tag)?;
+        }
+        Ok(true)
+    }
+}
+
+impl Errand<'_> {
+    #[inline(always)]
+    fn local(&self, space: Space, at: usize) -> *mut u8 {
+        let base = match space {
+            Space::Input => self.buffers.input.cast_mut(),
+            Space::Output => self.buffers.output,
+            Space::Scratch | Space::Nothing => self.buffers.scratch,
+        };
+        base.wrapping_add(at)
+    }
+
+    #[inline(always)]
+    fn await_message<L: Links>(&self, act: &Act, link: Incoming, links: &mut L) -> Result<Option<Message>, Fault> {
+        let mut spins = self.spins;
+        loop {
+            if let Some(message) = links.peek(0, link)? {
+                if message.tag == self.tag && message.len == act.bytes {
+                    return Ok(Some(message));
+                }
+                let (rank, tag, len, expected) = (link.rank(), message.tag, message.len, act.bytes);
+                return Err(Fault::Stranger { rank, tag, len, expected });
+            }
+            if spins == 0 {
+                return Ok(None);
+            }
+            spins -= 1;
+            std::hint::spin_loop();
+        }
+    }
+
+    #[inline(always)]
+    fn combine(&self, act: &Act, operands: &[Operand], sinks: &[Sink]) {
+        if act.bytes == 0 {
+            return;
+        }
+        // SAFETY: as in `Cursor::combine`: the plan stays inside the buffers, messages have the length of the step, slots were
+        // reserved for it.
+        unsafe {
+            match self.kernel {
+                Some(kernel) => kernel.fold(operands, sinks, act.count, act.finish),
+                None => kernel::copy(operands[0].at, sinks, act.bytes),
+            }
+        }
+    }
+}
+
+/// A step's short form, if it has one.
+fn act(step: &Step, item: usize) -> Option<Act> {
+    let whole_in = step.flags.has(Flags::AWAIT.with(Flags::RELEASE));
+    let whole_out = step.flags.has(Flags::CREDIT.with(Flags::SIGNAL));
+    let world = step.group() == crate::plan::Group::World;
+    let incoming = match step.take {
+        Take::Nothing => Incoming::Pair(0),
+        Take::Pair if whole_in => Incoming::Pair(step.from),
+        Take::Board if whole_in && world => Incoming::Board(step.from, step.group()),
+        Take::FoldPairs if whole_in && world => Incoming::Pair(0),
+        Take::FoldBoards if whole_in && world => Incoming::Board(0, step.group()),
+        _ => return None,
+    };
+    let outgoing = match step.put {
+        Put::Nothing => None,
+        Put::Pair if whole_out => Some(Outgoing::Pair(step.to)),
+        Put::Board if whole_out && world => Some(Outgoing::Board(step.group())),
+        _ => return None,
+    };
+    let needs_src = !matches!(step.take, Take::Pair | Take::Board);
+    if step.flags.has(Flags::PLACES) || needs_src && step.src() == Space::Nothing && step.len > 0 {
+        return None;
+    }
+    Some(Act {
+        take: step.take,
+        incoming,
+        outgoing,
+        src: step.src(),
+        dst: step.dst(),
+        src_at: step.src_at as usize * item,
+        dst_at: step.dst_at as usize * item,
+        bytes: step.len as usize * item,
+        count: step.len as usize,
+        finish: step.flags.has(Flags::FINISH),
+        message_first: step.flags.has(Flags::MESSAGE_FIRST),
+    })
+}
+
+#[inline(always)]
+fn of_rank(link: Incoming, rank: u32) -> Incoming {
+    match link {
+        Incoming::Pair(_) => Incoming::Pair(rank),
+        Incoming::Board(_, group) => Incoming::Board(rank, group),
+    }
+}

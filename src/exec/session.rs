@@ -361,6 +361,7 @@ impl<L: Watch> Session<L> {
 
     /// Notes the error that ends this communicator; the first one stays.
     pub(super) fn fail(&mut self, error: Error) -> Error {
+        self.links.failed();
         self.current = None;
         self.points.clear();
         self.waiting.clear();

@@ -265,10 +265,6 @@ impl<L: Links> Links for Faulty<L> {
         self.inner.release(lane, link);
     }
 
-    fn ranks_share_memory(&self) -> bool {
-        self.inner.ranks_share_memory()
-    }
-
     fn share(&self, at: *const u8, len: usize) -> Shared {
         self.inner.share(at, len)
     }
@@ -337,6 +333,10 @@ impl<L: Watch> Watch for Faulty<L> {
 
     fn abort(&mut self, abort: Abort) -> Abort {
         self.inner.abort(abort)
+    }
+
+    fn failed(&mut self) {
+        self.inner.failed();
     }
 
     fn crowd(&self) -> (u32, u32) {

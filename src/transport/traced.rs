@@ -115,10 +115,6 @@ impl<L: Links> Links for Traced<L> {
         self.inner.release(lane, link);
     }
 
-    fn ranks_share_memory(&self) -> bool {
-        self.inner.ranks_share_memory()
-    }
-
     fn share(&self, at: *const u8, len: usize) -> Shared {
         self.inner.share(at, len)
     }
@@ -179,6 +175,10 @@ impl<L: Watch> Watch for Traced<L> {
 
     fn abort(&mut self, abort: Abort) -> Abort {
         self.inner.abort(abort)
+    }
+
+    fn failed(&mut self) {
+        self.inner.failed();
     }
 
     fn crowd(&self) -> (u32, u32) {

@@ -46,6 +46,9 @@ pub trait Watch: Links {
     /// Ends the communicator for all ranks; the first reason counts. Returns the one that does.
     fn abort(&mut self, abort: Abort) -> Abort;
 
+    /// An operation has failed on this rank: others may be late with what they still write to its windows.
+    fn failed(&mut self) {}
+
     /// How many ranks share how many processors: (ranks on this host, processors this process may use).
     fn crowd(&self) -> (u32, u32);
 }

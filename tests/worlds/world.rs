@@ -121,7 +121,10 @@ impl World {
         while let Some(rank) = self.next_due() {
             self.visits += 1;
             if self.visits > MOST_VISITS {
-                return Err(format!("the world hangs: {:?}", self.ranks.iter().map(|rank| rank.phase).collect::<Vec<_>>()));
+                return Err(format!(
+                    "the world hangs: {:?}",
+                    self.ranks.iter().map(|rank| rank.phase).collect::<Vec<_>>()
+                ));
             }
             self.visit(rank)?;
             let cost = Duration::from_micros(self.chance.between(1, 30));
@@ -323,7 +326,8 @@ impl Rank {
         self.session.retune(|now| *now = tuning.clone());
         let mut requests = Vec::new();
         for joint in &item.joints {
-            let plan = Plan::new(&program.world, &joint.calls[number as usize], &tuning).expect("the program asks for what is possible");
+            let plan = Plan::new(&program.world, &joint.calls[number as usize], &tuning)
+                .expect("the program asks for what is possible");
             let shift = if joint.seed % 3 == 0 { 1 } else { 0 };
             let mut part = Part::new(joint, number, plan.input_len(number), plan.output_len(number), shift);
             requests.push(part.request(joint, number));
@@ -349,7 +353,8 @@ impl Rank {
     /// Whether the item that has ended did what it should.
     fn verdict(&self, item: &Item, number: u32) -> Result<(), String> {
         for (part, joint) in self.lent.parts.iter().zip(&item.joints) {
-            part.verdict(joint, number).map_err(|wrong| format!("item {}: {wrong}, {:?}", self.item, item.algorithm))?;
+            part.verdict(joint, number)
+                .map_err(|wrong| format!("item {}: {wrong}, {:?}", self.item, item.algorithm))?;
         }
         for (at, buffer) in &self.lent.received {
             let transfer = &item.transfers[*at];

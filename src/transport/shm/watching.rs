@@ -128,6 +128,12 @@ impl Watch for ShmLinks {
         self.abort_reason().unwrap_or(abort)
     }
 
+    fn failed(&mut self) {
+        for (segment, _) in self.heaps() {
+            segment.quarantine_heap();
+        }
+    }
+
     fn crowd(&self) -> (u32, u32) {
         self.crowding()
     }

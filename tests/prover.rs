@@ -111,11 +111,12 @@ fn worlds(algorithm: Option<Algorithm>, n: u32) -> Vec<World> {
 }
 
 /// Whole vectors at once; chunks of two elements on several channels; the same where bits must not depend on that.
-fn tunings(algorithm: Option<Algorithm>, collective: Collective, dtype: DataType) -> Vec<Tuning> {
+fn tunings(n: u32, algorithm: Option<Algorithm>, collective: Collective, dtype: DataType) -> Vec<Tuning> {
     let whole = Tuning { algorithm, windows: true, ..Tuning::default() };
     let chunks = Tuning { chunk_bytes: Some(2 * dtype.size() as u32), channels: Some(3), ..whole.clone() };
     let mut tunings = vec![whole, Tuning { windows: algorithm.is_some(), ..chunks.clone() }];
-    if collective.reduces() {
+    // The larger worlds take most of the time, so the stricter proof is of some of them.
+    if collective.reduces() && (n <= 32 || n.is_multiple_of(8)) {
         tunings.push(Tuning { reproducible: true, ..chunks });
     }
     tunings
@@ -128,13 +129,13 @@ fn in_and_out_of_place(collective: Collective) -> &'static [bool] {
 /// Everything for so many ranks: each algorithm, and the one that a plan chooses by itself.
 fn cases(n: u32) -> Vec<Case> {
     let mut cases = Vec::new();
-    for algorithm in Algorithm::ALL.into_iter().map(Some).chain([None]) {
+    for algorithm in Algorithm::ALL.into_iter().map(Some).chain((n <= 32).then_some(None)) {
         for collective in Collective::ALL {
             // Narrow floats tell orders apart the most: they round at every step.
             let dtype = if collective.reduces() { DataType::Bf16 } else { DataType::F64 };
             for world in worlds(algorithm, n) {
                 for call in calls(collective, n, dtype) {
-                    for tuning in tunings(algorithm, collective, dtype) {
+                    for tuning in tunings(n, algorithm, collective, dtype) {
                         for &in_place in in_and_out_of_place(collective) {
                             let (world, call, tuning) = (world.clone(), call.clone(), tuning.clone());
                             cases.push(Case { world, call, tuning, in_place });
@@ -184,6 +185,7 @@ fn is_short(case: &Case) -> bool {
     // Each fold of a one-shot reads all ranks' messages; each message of a barrier carries all ranks' clocks.
     let weight = match (plan.algorithm(), case.call.collective) {
         (Algorithm::OneShot, Collective::Barrier) => u64::from(n) * u64::from(n),
+        (_, Collective::Barrier) => u64::from(n) / 64,
         (Algorithm::OneShot, Collective::AllReduce) => u64::from(n) * case.call.count / 4,
         _ => 1,
     };

@@ -28,9 +28,11 @@ pub(super) struct Clocks {
     workers: usize,
     /// Row `w`: what worker `w` knows.
     now: Vec<u32>,
-    /// Row `s`: what came with the message in slot `s`; what its readers knew when they gave it back.
-    messages: Vec<u32>,
-    credits: Vec<u32>,
+    /// Of slot `s`: what came with its message; what its readers knew when they gave it back. Empty: nothing.
+    messages: Vec<Vec<u32>>,
+    credits: Vec<Vec<u32>>,
+    /// Rows to use again.
+    spare: Vec<Vec<u32>>,
     accesses: Vec<Accesses>,
 }
 
@@ -42,6 +44,7 @@ impl Clocks {
             now: alloc::vec![0; workers * workers],
             messages: Vec::new(),
             credits: Vec::new(),
+            spare: Vec::new(),
             accesses: Vec::new(),
         }
     }
@@ -79,38 +82,45 @@ impl Clocks {
     }
 
     fn reach(&mut self, slot: usize) {
-        let len = (slot + 1) * self.workers;
-        if self.messages.len() < len {
-            self.messages.resize(len, 0);
-            self.credits.resize(len, 0);
+        if self.messages.len() <= slot {
+            self.messages.resize(slot + 1, Vec::new());
+            self.credits.resize(slot + 1, Vec::new());
         }
     }
 
     /// The worker takes a free slot.
     pub fn credit(&mut self, worker: u32, slot: usize) {
         self.reach(slot);
-        let (to, from) = (self.row(worker as usize), self.row(slot));
-        join(&mut self.now[to], &self.credits[from.clone()]);
-        self.credits[from].fill(0);
+        let to = self.row(worker as usize);
+        join(&mut self.now[to], &self.credits[slot]);
+        self.credits[slot].fill(0);
     }
 
     /// The worker publishes the slot.
     pub fn signal(&mut self, worker: u32, slot: usize) {
         self.reach(slot);
-        let (from, to) = (self.row(worker as usize), self.row(slot));
-        self.messages[to].copy_from_slice(&self.now[from]);
+        let mut row = self.spare.pop().unwrap_or_default();
+        row.clear();
+        row.extend_from_slice(&self.now[self.row(worker as usize)]);
+        self.messages[slot] = row;
     }
 
     /// The worker takes the message in hand.
     pub fn take(&mut self, worker: u32, slot: usize) {
-        let (to, from) = (self.row(worker as usize), self.row(slot));
-        join(&mut self.now[to], &self.messages[from]);
+        let to = self.row(worker as usize);
+        join(&mut self.now[to], &self.messages[slot]);
     }
 
-    /// The worker gives the message back.
-    pub fn release(&mut self, worker: u32, slot: usize) {
-        let (from, to) = (self.row(worker as usize), self.row(slot));
-        join(&mut self.credits[to], &self.now[from]);
+    /// The worker gives the message back; `last`: as the last of its readers. What credits carry matters to races only.
+    pub fn release(&mut self, worker: u32, slot: usize, last: bool) {
+        if self.watches() {
+            let from = self.row(worker as usize);
+            self.credits[slot].resize(self.workers, 0);
+            join(&mut self.credits[slot], &self.now[from]);
+        }
+        if last {
+            self.spare.push(core::mem::take(&mut self.messages[slot]));
+        }
     }
 
     /// A read of elements of the memory of rank `owner`: the element and the write that races with it, if any.

@@ -189,7 +189,7 @@ impl<'a, P: Program> Engine<'a, P> {
         let mine = |key: &Key| key.channel() == at.channel;
         if state.filling > 0 {
             let writer = |key: &Key| mine(key) && key.writer() == at.rank;
-            let open = self.links.open_links().find(writer);
+            let open = self.links.open_links().filter(writer).min_by_key(|key| key.name());
             if let Some(key) = open {
                 return self.halt(worker, None, Wrong::LeftUnsent(key.name()));
             }
@@ -197,7 +197,7 @@ impl<'a, P: Program> Engine<'a, P> {
         if state.holding > 0 {
             let world = self.program.world();
             let reader = |(key, place): &(Key, u32)| mine(key) && shape::reader(world, *key, *place) == at.rank;
-            let held = self.links.held_links().find(reader);
+            let held = self.links.held_links().filter(reader).min_by_key(|(key, _)| key.name());
             if let Some((key, _)) = held {
                 return self.halt(worker, None, Wrong::LeftHeld(key.name()));
             }

@@ -16,6 +16,18 @@ pub const MOST_WINDOW_RANKS: u32 = 64;
 const MOST_RANKS: u32 = 1 << 24;
 const MOST_CHANNELS: u32 = 200;
 
+/// The most links that have something in them at once; each costs some 200 bytes, and its messages.
+const MOST_LINKS: usize = 1 << 23;
+
+/// Refuses a program that fills too many links at once.
+#[inline]
+pub(super) fn check_links(links: usize) -> Result<(), Wrong> {
+    if links <= MOST_LINKS {
+        return Ok(());
+    }
+    Err(Wrong::TooLarge(format!("more than {MOST_LINKS} links are in use at once: prove the call with fewer ranks")))
+}
+
 fn too_large(what: String) -> Violation {
     Violation { place: Where::Program, step: None, wrong: Wrong::TooLarge(what) }
 }

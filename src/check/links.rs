@@ -105,6 +105,8 @@ pub(super) struct Links {
     slots: Vec<Slot>,
     readers: Vec<Reader>,
     free: Vec<u32>,
+    /// Memory of messages that were given back, for the next ones.
+    spare: Vec<Vec<Value>>,
     sweep_at: usize,
     in_use: u64,
     most_in_use: u64,
@@ -119,6 +121,7 @@ impl Links {
             slots: Vec::new(),
             readers: Vec::new(),
             free: Vec::new(),
+            spare: Vec::new(),
             sweep_at: MANY_LINKS,
             in_use: 0,
             most_in_use: 0,
@@ -140,7 +143,7 @@ impl Links {
             at = (at + 1) & (self.table.len() - 1);
         }
         let id = self.make(key, audience);
-        if (self.links.len() - self.free.len()) * 2 > self.table.len() {
+        if self.count() * 2 > self.table.len() {
             let size = self.table.len() * 2;
             self.rebuild_table(size);
         } else {
@@ -188,7 +191,7 @@ impl Links {
     /// Drops idle links if there are many: one of one reader remembers nothing then, so it need not be kept.
     #[inline]
     pub fn forget_when_crowded(&mut self) {
-        if self.links.len() - self.free.len() < self.sweep_at {
+        if self.count() < self.sweep_at {
             return;
         }
         for id in 0..self.links.len() {
@@ -198,7 +201,7 @@ impl Links {
                 self.free.push(id as u32);
             }
         }
-        self.sweep_at = MANY_LINKS.max((self.links.len() - self.free.len()) * 2);
+        self.sweep_at = MANY_LINKS.max(self.count() * 2);
         let size = self.table.len();
         self.rebuild_table(size);
     }
@@ -229,10 +232,8 @@ impl Links {
     pub fn open(&mut self, id: LinkId, places: bool) -> usize {
         let index = self.slot_index(id, self.links[id.0 as usize].sent);
         self.links[id.0 as usize].open = true;
-        let slot = &mut self.slots[index];
-        slot.values.clear();
-        slot.places = places;
-        slot.released = 0;
+        let values = self.spare.pop().unwrap_or_default();
+        self.slots[index] = Slot { values, places, released: 0 };
         self.in_use += 1;
         self.most_in_use = self.most_in_use.max(self.in_use);
         index
@@ -299,11 +300,21 @@ impl Links {
         let Link { audience, mut head, sent, .. } = self.links[id.0 as usize];
         let before = head;
         while head < sent && self.slots[self.slot_index(id, head)].released == audience {
+            let freed = self.slot_index(id, head);
+            let mut values = core::mem::take(&mut self.slots[freed].values);
+            values.clear();
+            self.spare.push(values);
             head += 1;
         }
         self.links[id.0 as usize].head = head;
         self.in_use -= u64::from(head - before);
         (index, head > before)
+    }
+
+    /// How many links are remembered.
+    #[inline]
+    pub fn count(&self) -> usize {
+        self.links.len() - self.free.len()
     }
 
     pub fn most_in_use(&self) -> u64 {

@@ -138,7 +138,16 @@ impl Memory {
             Cell::User(first) => &mut self.user[first..first + len as usize],
             Cell::Scratch(first) => &mut self.scratch[first..first + len as usize],
         };
-        for (i, cell) in cells.iter_mut().enumerate() {
+        if channel > 0 {
+            // Before values are looked at: what another channel writes there is a matter of luck, and so is what would be wrong with it.
+            for (i, cell) in cells.iter_mut().enumerate() {
+                if cell.writer != 0 && cell.writer != channel {
+                    return Err(Wrong::ChannelsShare { space, element: at + i as u64 });
+                }
+                cell.reader = if cell.reader == 0 || cell.reader == channel { channel } else { MANY };
+            }
+        }
+        for (i, cell) in cells.iter().enumerate() {
             let element = at + i as u64;
             let mut value = *cell;
             match value.kind {
@@ -150,12 +159,6 @@ impl Memory {
                     return Err(Wrong::ReadsOverwritten { owner: self.owner, element });
                 }
                 Kind::Partial | Kind::Final => {}
-            }
-            if channel > 0 {
-                if cell.writer != 0 && cell.writer != channel {
-                    return Err(Wrong::ChannelsShare { space, element });
-                }
-                cell.reader = if cell.reader == 0 || cell.reader == channel { channel } else { MANY };
             }
             (value.writer, value.reader) = (0, 0);
             each(i, value)?;

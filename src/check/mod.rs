@@ -14,7 +14,7 @@
 //! | file | idea |
 //! |---|---|
 //! | `program` | what is proved |
-//! | `verdict` | what is answered |
+//! | `verdict` `words` | what is answered |
 //! | `value` `memory` `links` `clocks` | the state of the interpretation |
 //! | `shape` | what a single step may look like |
 //! | `engine` `perform` | the interpretation: all steps, one step |
@@ -37,6 +37,7 @@ mod stuck;
 mod tests;
 mod value;
 mod verdict;
+mod words;
 
 pub use limits::MOST_WINDOW_RANKS;
 pub use program::{Listed, Program, Together};

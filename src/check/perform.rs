@@ -81,6 +81,7 @@ impl<P: Program> Engine<'_, P> {
         if self.clocks.is_none() {
             self.links.forget_when_crowded();
         }
+        super::limits::check_links(self.links.count())?;
         if let Some(blocked) = self.find_taken(worker, step)? {
             return Ok(blocked);
         }
@@ -412,7 +413,7 @@ impl<P: Program> Engine<'_, P> {
             let (slot, freed) = self.links.release(id, place);
             self.workers[worker as usize].holding -= 1;
             if let Some(clocks) = &mut self.clocks {
-                clocks.release(worker, slot);
+                clocks.release(worker, slot, freed);
             }
             if freed {
                 self.wake(from * self.channels + key.channel(), key, true);

@@ -10,7 +10,7 @@ use super::short::Errand;
 use crate::error::{Error, Result};
 use crate::plan::{Tuning, World};
 use crate::transport::{Blocked, Entered, Watch};
-use crate::types::{Call, DataType, ReduceOp};
+use crate::types::{Call, DataType, ReduceOp, Reduction};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -173,22 +173,22 @@ impl<L: Watch> Session<L> {
         let Request::Collective { call, op, input, output } = request else { return Ok(()) };
         let rank = self.links.rank();
         let mut planned = self.plans.take(&self.settings, rank, call)?;
-        let kernel = match planned.kernel {
-            None if call.collective.reduces() => Some(Kernel::new(call.dtype, *op, self.settings.world.size())?),
-            kernel => kernel,
-        };
+        if call.reduction == Reduction::PreMulSum && call.collective.reduces() {
+            planned.kernel = Some(Kernel::new(call.dtype, *op, self.settings.world.size())?);
+        }
         self.number += 1;
-        self.links.announce(&Entered::new(self.number, planned.digest, call));
+        planned.entered.number = self.number;
+        self.links.announce(&planned.entered);
         if self.scratch.len() * 8 < planned.scratch {
             self.scratch.resize(planned.scratch.div_ceil(8), 0);
         }
         let stream = planned.written >= STREAM_FROM && !std::ptr::eq(*input, *output);
         let buffers = Buffers { input: *input, output: *output, scratch: self.scratch.as_mut_ptr().cast() };
-        let tag =
-            planned.digest as u32 ^ (planned.digest >> 32) as u32 ^ (self.number as u32).wrapping_mul(0x9e37_79b1);
+        let digest = planned.entered.digest;
+        let tag = digest as u32 ^ (digest >> 32) as u32 ^ (self.number as u32).wrapping_mul(0x9e37_79b1);
         let mut done = 0;
         if let Some(short) = &planned.short {
-            let errand = Errand { kernel: kernel.as_ref(), buffers, tag, stream, spins: self.spins };
+            let errand = Errand { kernel: planned.kernel.as_ref(), buffers, tag, stream, spins: self.spins };
             match short.run(&errand, &mut self.links) {
                 Ok(all) if short.ends_at(all) => {
                     self.plans.put(planned);
@@ -202,6 +202,7 @@ impl<L: Watch> Session<L> {
                 }
             }
         }
+        let kernel = planned.kernel;
         planned.job.start(kernel, buffers, tag, stream);
         if done > 0 {
             planned.job.skip(done);
@@ -377,6 +378,7 @@ impl<L: Watch> Session<L> {
 
     /// Notes the error that ends this communicator; the first one stays.
     pub(super) fn fail(&mut self, error: Error) -> Error {
+        self.links.failed();
         // The caller gets its buffers back with the error.
         if self.current.take().is_some_and(|planned| planned.job.opens_windows()) {
             self.links.withdraw();

@@ -327,10 +327,6 @@ impl<L: Links> Links for Faulty<L> {
         self.inner.release(lane, link);
     }
 
-    fn ranks_share_memory(&self) -> bool {
-        self.inner.ranks_share_memory()
-    }
-
     fn share(&self, at: *const u8, len: usize) -> Shared {
         self.inner.share(at, len)
     }
@@ -415,6 +411,10 @@ impl<L: Watch> Watch for Faulty<L> {
 
     fn withdraw(&mut self) {
         self.inner.withdraw();
+    }
+
+    fn failed(&mut self) {
+        self.inner.failed();
     }
 
     fn crowd(&self) -> (u32, u32) {

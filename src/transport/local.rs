@@ -69,6 +69,8 @@ pub struct LocalLinks {
     shown: BTreeMap<Key, Packet>,
     /// The events before `doze`: what has happened since then keeps this rank awake.
     seen: u64,
+    /// Whether every buffer is a window.
+    shares: bool,
 }
 
 /// The way to a world beside one rank's ends.
@@ -103,8 +105,19 @@ impl LocalLinks {
             drafts: BTreeMap::new(),
             shown: BTreeMap::new(),
             seen: 0,
+            shares: false,
         };
         (0..ranks).map(links).collect()
+    }
+
+    /// Lets every rank address every buffer of this one.
+    ///
+    /// # Safety
+    /// Every buffer that is passed to a call stays allocated until all ranks of the world are gone: a rank that is late may write to it
+    /// after the call has failed here.
+    pub unsafe fn share_everything(mut self) -> LocalLinks {
+        self.shares = true;
+        self
     }
 
     /// The way to the world beside these ends.
@@ -197,12 +210,9 @@ impl Links for LocalLinks {
         self.world.change(|hub| hub.queues.entry((key, rank)).or_default().pop_front());
     }
 
-    fn ranks_share_memory(&self) -> bool {
-        true
-    }
-
     fn share(&self, at: *const u8, _len: usize) -> Shared {
-        Shared { heap: 0, at: at.expose_provenance() as u64 + 1 }
+        let at = if self.shares { at.expose_provenance() as u64 + 1 } else { 0 };
+        Shared { heap: 0, at }
     }
 
     fn resolve(&mut self, _owner: u32, place: Shared, _len: usize) -> Option<*mut u8> {

@@ -132,9 +132,6 @@ pub trait Links {
     /// Gives the slot of the message that `peek` showed back to its writer.
     fn release(&mut self, lane: u32, link: Incoming);
 
-    /// Whether all ranks are threads of one process, so that every buffer is a window.
-    fn ranks_share_memory(&self) -> bool;
-
     /// Where that range of memory lies in the shared heap, if it does.
     fn share(&self, at: *const u8, len: usize) -> Shared;
 

@@ -115,10 +115,6 @@ impl<L: Links> Links for Traced<L> {
         self.inner.release(lane, link);
     }
 
-    fn ranks_share_memory(&self) -> bool {
-        self.inner.ranks_share_memory()
-    }
-
     fn share(&self, at: *const u8, len: usize) -> Shared {
         self.inner.share(at, len)
     }
@@ -195,6 +191,10 @@ impl<L: Watch> Watch for Traced<L> {
 
     fn withdraw(&mut self) {
         self.inner.withdraw();
+    }
+
+    fn failed(&mut self) {
+        self.inner.failed();
     }
 
     fn crowd(&self) -> (u32, u32) {

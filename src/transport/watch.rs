@@ -54,6 +54,9 @@ pub trait Watch: Links {
     /// is not waited for.
     fn withdraw(&mut self);
 
+    /// An operation has failed on this rank: others may be late with what they still write to its windows.
+    fn failed(&mut self) {}
+
     /// How many ranks share how many processors: (ranks on this host, processors this process may use).
     fn crowd(&self) -> (u32, u32);
 }

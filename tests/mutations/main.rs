@@ -7,7 +7,7 @@ mod oracle;
 
 use equivalent::Reason;
 use mutate::{Chance, Mutation, mutate};
-use ringtree::check::{Listed, Options, prove};
+use ringtree::check::{Listed, Options, Report, Schedule, Violation, Wrong, prove};
 use ringtree::plan::{Algorithm, Plan, PlanError, Tuning, World};
 use ringtree::types::{Call, Collective, DataType, Reduction};
 use std::collections::BTreeMap;
@@ -79,7 +79,11 @@ fn try_mutant(originals: &[Original], seed: u64) -> Option<(Mutation, Fate)> {
     let original = &originals[chance.below(originals.len())];
     let how = chance.pick(&Mutation::ALL);
     let mutant = (0..20).find_map(|_| mutate(&original.program, how, &mut chance))?;
-    let fate = match prove(&mutant, &original.options) {
+    let verdict = prove(&mutant, &original.options);
+    if seed.is_multiple_of(4) {
+        check_schedules(&mutant, original, &verdict, seed);
+    }
+    let fate = match verdict {
         Err(violation) => Fate::Refused(violation.wrong.name()),
         Ok(_) => match equivalent::reason(&original.program, &mutant, original.options.in_place) {
             Some(Reason::OtherOrder) if original.options.reproducible => Fate::Survived(difference(original, &mutant)),
@@ -88,6 +92,22 @@ fn try_mutant(originals: &[Original], seed: u64) -> Option<(Mutation, Fate)> {
         },
     };
     Some((how, fate))
+}
+
+/// The order in which ranks are interpreted has no part in the verdict. Of a race either step may come second and find it.
+fn check_schedules(mutant: &Listed, original: &Original, verdict: &Result<Report, Violation>, seed: u64) {
+    for schedule in [Schedule::NewestFirst, Schedule::Seeded(seed)] {
+        let other = prove(mutant, &Options { schedule, ..original.options });
+        let same = match (verdict, &other) {
+            (Ok(_), Ok(_)) => true,
+            (Err(a), Err(b)) if matches!(a.wrong, Wrong::Race { .. } | Wrong::ChannelsShare { .. }) => {
+                a.wrong.name() == b.wrong.name()
+            }
+            (Err(a), Err(b)) => a == b,
+            _ => false,
+        };
+        assert!(same, "RINGTREE_MUTANT={seed}, {}:\n{verdict:?}\n{schedule:?}: {other:?}", original.name);
+    }
 }
 
 fn difference(original: &Original, mutant: &Listed) -> String {

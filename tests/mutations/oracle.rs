@@ -51,6 +51,9 @@ impl Expressions {
 /// Which link: writer, reader (of a pair) or group (of a board), channel.
 type LinkKey = (u32, Result<u32, Group>, usize);
 
+/// Which element: whose memory, the user's (true) or the executor's, and where.
+type CellKey = (u32, bool, u64);
+
 /// A message, who has still to give it back, the step that published it, and whether it tells places.
 struct Message {
     values: Vec<usize>,
@@ -94,7 +97,7 @@ struct Events {
     rank: Vec<u32>,
     last: HashMap<(u32, usize), usize>,
     /// Of each element of each memory: the step, which of its elements, and whether it was written.
-    accesses: HashMap<(u32, bool, u64), Vec<(usize, u64, bool)>>,
+    accesses: HashMap<CellKey, Vec<(usize, u64, bool)>>,
     /// Uses of other ranks' memory: the owner and the step.
     far: Vec<(u32, usize)>,
 }
@@ -122,7 +125,7 @@ impl Events {
         before.insert(other);
     }
 
-    fn touch(&mut self, cell: (u32, bool, u64), i: u64, write: bool) -> Result<(), String> {
+    fn touch(&mut self, cell: CellKey, i: u64, write: bool) -> Result<(), String> {
         let now = self.now();
         let before = &self.before[now];
         let accesses = self.accesses.entry(cell).or_default();

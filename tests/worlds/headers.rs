@@ -23,6 +23,8 @@ fn run(plan: &Plan, tuning: &Tuning, mishap: Mishap) -> (bool, bool) {
     let mut ends = Vec::new();
     let mut failed = false;
     for (rank, links) in (0..).zip(LocalLinks::world_of(plan.world(), 2)) {
+        // SAFETY: `ends` keeps every buffer as long as the sessions.
+        let links = unsafe { links.share_everything() };
         let mut session = Session::new(Faulty::new(links, weather.clone()), settings.clone());
         let mut memory = [plan.input_len(rank), plan.output_len(rank)].map(|len| vec![0u8; len as usize * item]);
         let [input, output] = memory.each_mut().map(Vec::as_mut_ptr);

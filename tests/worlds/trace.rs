@@ -75,6 +75,8 @@ fn seen(plan: &Plan, tuning: &Tuning) -> Traffic {
             timeout: Duration::from_secs(1),
             point_lane: MOST_CHANNELS,
         };
+        // SAFETY: `buffers` keeps every buffer as long as the sessions.
+        let links = unsafe { links.share_everything() };
         let mut session = Session::new(Traced::new(links, trace.clone(), Clock::default()), settings);
         let mut memory = [plan.input_len(rank), plan.output_len(rank)].map(|len| vec![0u8; len as usize * item]);
         let [input, output] = memory.each_mut().map(Vec::as_mut_ptr);

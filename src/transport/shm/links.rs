@@ -59,6 +59,9 @@ impl Readers {
     }
 }
 
+/// Heaps that the ranks of a communicator can address: a segment, and the numbers that the ranks have there.
+pub type Heaps = Vec<(Arc<Segment>, Vec<u32>)>;
+
 /// One rank's ends of all links of a host.
 #[derive(Debug)]
 pub struct ShmLinks {
@@ -69,7 +72,7 @@ pub struct ShmLinks {
     budget: Arc<Budget>,
     segment: Arc<Segment>,
     /// This communicator's segment first, then those it was split from, each with its ranks' numbers there.
-    heaps: Vec<(Arc<Segment>, Vec<u32>)>,
+    heaps: Heaps,
     /// The other ranks' processes; None for this rank and for threads of this process.
     processes: Vec<Option<Arc<Watched>>>,
     /// Processors that all ranks of the host together may use.
@@ -141,9 +144,9 @@ impl ShmLinks {
     }
 
     /// Also lets memory of the communicator that this one was split from serve; `ranks` are our ranks' numbers there.
-    pub fn inherit_heaps(&mut self, parent: &[(Arc<Segment>, Vec<u32>)], ranks: &[u32]) {
+    pub fn inherit_heaps(&mut self, parent: &[(Arc<Segment>, Vec<u32>)], ranks: &[usize]) {
         for (segment, numbers) in parent {
-            let numbers = ranks.iter().map(|rank| numbers[*rank as usize]).collect();
+            let numbers = ranks.iter().map(|rank| numbers[*rank]).collect();
             self.heaps.push((segment.clone(), numbers));
         }
     }
@@ -377,14 +380,7 @@ impl Links for ShmLinks {
         }
     }
 
-    fn ranks_share_memory(&self) -> bool {
-        self.segment.is_private()
-    }
-
     fn share(&self, at: *const u8, len: usize) -> Shared {
-        if self.segment.is_private() {
-            return Shared { heap: 0, at: at as u64 + 1 };
-        }
         for (number, (segment, ranks)) in self.heaps.iter().enumerate() {
             let Some(heap) = segment.heap_if_mapped() else { continue };
             let begin = heap.base() as usize + segment.heap_offset(ranks[self.rank as usize]);
@@ -399,9 +395,6 @@ impl Links for ShmLinks {
 
     fn resolve(&mut self, owner: u32, place: Shared, len: usize) -> Option<*mut u8> {
         let offset = usize::try_from(place.at.checked_sub(1)?).ok()?;
-        if self.segment.is_private() {
-            return Some(std::ptr::with_exposed_provenance_mut(offset));
-        }
         let (segment, ranks) = self.heaps.get(usize::try_from(place.heap).ok()?)?;
         let owner = *ranks.get(owner as usize)?;
         if offset.checked_add(len)? > HEAP_SPAN {

@@ -149,6 +149,12 @@ impl Watch for ShmLinks {
         }
     }
 
+    fn failed(&mut self) {
+        for (segment, _) in self.heaps() {
+            segment.quarantine_heap();
+        }
+    }
+
     fn crowd(&self) -> (u32, u32) {
         self.crowding()
     }

@@ -13,8 +13,4 @@ pub mod sim;
 #[path = "../../../src/types/mod.rs"]
 pub mod types;
 
-/// The part of `topo` that is data.
-pub mod topo {
-    #[path = "../../../../../src/topo/graph/mod.rs"]
-    pub mod graph;
-}
+pub mod topo;

@@ -1,0 +1,129 @@
+//! The conformance suite: every transport does what the reference does, compared with a slow and obvious oracle.
+//!
+//! ```text
+//!   transports (one line each)  ×  cases (one line each, with the numbers of ranks)  =  tests
+//!
+//!   worlds       ranks as threads, or as processes that this binary starts itself
+//!   numbers      the oracle's arithmetic, and where inputs come from
+//!   memory       buffers between guards
+//!   trial        one collective call, what it must give, and what it must leave alone
+//!   everything else is cases
+//! ```
+//!
+//! A failing test prints its seed; `RINGTREE_TEST_SEED=<seed> cargo test --test conformance <name>` runs the same again.
+
+mod asynchronous;
+mod collectives;
+mod disagreement;
+mod endings;
+mod families;
+mod memory;
+mod misuse;
+mod numbers;
+mod points;
+mod sequences;
+mod trial;
+mod worlds;
+
+use ringtree::Transport;
+use worlds::{Case, Ranks, Scene};
+
+/// Calls the macro `$with` with every case and the numbers of ranks that it is run with.
+macro_rules! each_case {
+    ($with:ident) => {
+        $with! {
+            collectives::every_type_and_reduction: [1, 2, 3, 5];
+            collectives::every_border: [2, 4, 7];
+            collectives::a_seeded_sample: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17];
+            collectives::every_algorithm: [2, 3, 6, 8];
+            collectives::long_vectors: [2, 3];
+            collectives::small_chunks: [2, 5];
+            collectives::registered_buffers: [2, 3, 5];
+            collectives::registered_buffers_where_the_owner_is_forced: [1, 2, 4];
+            collectives::reproducible_results: [2, 3, 5, 8];
+            points::sends_keep_their_order: [2, 3, 5];
+            points::send_recv_in_a_circle: [1, 2, 3, 8];
+            points::a_group_where_everybody_sends_to_everybody: [2, 3, 6];
+            points::a_group_of_collectives_and_messages: [2, 3, 5];
+            points::a_group_on_several_communicators: [2, 4];
+            asynchronous::buffers_that_are_handed_over: [1, 2, 4];
+            asynchronous::scopes_overlap_and_end: [1, 2, 3];
+            asynchronous::forgotten_and_dropped_work_ends_by_itself: [2, 3];
+            asynchronous::a_panic_in_a_scope_waits_for_what_was_begun: [1, 2, 3];
+            asynchronous::an_error_in_the_background_comes_back: [2, 3];
+            families::splits_are_worlds_of_their_own: [1, 2, 3, 6];
+            families::duplicates_do_not_mix: [2, 3];
+            families::splits_work_under_a_forced_algorithm: [2, 3];
+            misuse::refused_calls_leave_the_communicator_alone: [1, 2, 3];
+            misuse::a_forced_algorithm_that_cannot_says_why: [2, 3];
+            disagreement::ranks_that_call_different_things: [2, 3, 5];
+            disagreement::ranks_that_disagree_on_counts_of_blocks: [2, 4];
+            disagreement::messages_that_do_not_fit: [2, 3];
+            disagreement::ranks_that_are_ahead: [2, 3];
+            endings::abort_ends_waiting_ranks: [2, 3, 5];
+            endings::a_rank_that_leaves_is_named: [2, 3, 5];
+            endings::a_rank_that_never_comes_is_named: [2, 3, 5];
+            endings::nobody_writes_to_a_buffer_after_an_error: [2, 3];
+            sequences::a_seeded_program: [1, 2, 3, 5];
+        }
+    };
+}
+
+macro_rules! tests_of_cases {
+    ($($module:ident::$name:ident: [$($size:literal),*];)*) => {
+        $(#[test]
+        fn $name() {
+            RANKS.run(concat!(stringify!($module), "::", stringify!($name)), crate::$module::$name, &[$($size),*]);
+        })*
+    };
+}
+
+macro_rules! table_of_cases {
+    ($($module:ident::$name:ident: [$($size:literal),*];)*) => {
+        &[$((concat!(stringify!($module), "::", stringify!($name)), crate::$module::$name as Case)),*]
+    };
+}
+
+/// Every case by its name: what a process that was started as a rank looks up.
+const CASES: &[(&str, Case)] = each_case!(table_of_cases);
+
+/// Makes all tests of all transports.
+macro_rules! transports {
+    ($($name:ident: $ranks:expr;)*) => {
+        $(mod $name {
+            use super::*;
+            const RANKS: Ranks = $ranks;
+            each_case!(tests_of_cases);
+        })*
+    };
+}
+
+transports! {
+    local: Ranks::Threads(Transport::Local);
+    shm_threads: Ranks::Threads(Transport::Shm);
+    shm_processes: Ranks::Processes(Transport::Shm);
+}
+
+/// Programs that are made shorter when they fail need ranks that can be started many times a second.
+#[test]
+fn programs_by_chance_over_local() {
+    sequences::shrink(Ranks::Threads(Transport::Local), worlds::seed());
+}
+
+#[test]
+fn programs_by_chance_over_shm() {
+    sequences::shrink(Ranks::Threads(Transport::Shm), worlds::seed());
+}
+
+/// The entry of processes that the suite starts as ranks. Started by hand it checks the harness: a rank that fails is reported.
+#[test]
+fn a_rank_in_a_process() {
+    if worlds::run_as_rank(CASES) {
+        return;
+    }
+    let failing =
+        std::panic::catch_unwind(|| Ranks::Processes(Transport::Shm).run(worlds::FAILING, |_: &Scene| {}, &[2]));
+    let message = failing.expect_err("a rank that panics must fail the test");
+    let message = message.downcast_ref::<String>().expect("a message");
+    assert!(message.contains("rank 1 of 2") && message.contains("this rank fails"), "{message}");
+}

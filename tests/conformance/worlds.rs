@@ -1,0 +1,233 @@
+//! Worlds of ranks: threads of this process, or processes that this binary starts as itself.
+//!
+//! ```text
+//!   #[test] ── Threads ──> a thread for each rank ───────────────────────────────┐
+//!           └─ Processes ─> this binary again, with the case in its environment ─┴─> case(&Scene)
+//! ```
+
+use ringtree::boot::UniqueId;
+use ringtree::{Communicator, Config, Transport};
+use std::io::Read;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+/// What every rank runs.
+pub type Case = fn(&Scene);
+
+/// The name of the case that fails on rank 1, so that the harness can be seen to notice.
+pub const FAILING: &str = "harness::failing";
+
+/// Longer than any case takes on a busy machine: processes that run on are killed.
+const PATIENCE: Duration = Duration::from_secs(170);
+
+const CASE: &str = "RINGTREE_TEST_CASE";
+const PLACE: &str = "RINGTREE_TEST_PLACE";
+const SEED: &str = "RINGTREE_TEST_SEED";
+
+/// What a world's ranks are, and how they talk.
+#[derive(Clone, Copy, Debug)]
+pub enum Ranks {
+    Threads(Transport),
+    Processes(Transport),
+}
+
+type Slots = Arc<Mutex<Vec<Option<Communicator>>>>;
+
+/// How a rank comes to more communicators.
+enum Maker {
+    Threads(Slots),
+    Processes,
+}
+
+/// What a rank of a case has.
+pub struct Scene {
+    /// A communicator that the case must leave whole.
+    pub base: Communicator,
+    pub seed: u64,
+    transport: Transport,
+    maker: Maker,
+}
+
+impl Scene {
+    pub fn rank(&self) -> usize {
+        self.base.rank()
+    }
+
+    pub fn size(&self) -> usize {
+        self.base.size()
+    }
+
+    /// Another communicator of all ranks, of the same kind, with changed settings.
+    pub fn world(&self, change: impl FnOnce(&mut Config)) -> Communicator {
+        let mut config = config(self.transport);
+        change(&mut config);
+        self.base.barrier().expect("the base communicator goes on");
+        match &self.maker {
+            Maker::Threads(slots) => {
+                if self.rank() == 0 {
+                    let made = Communicator::local_with(self.size(), &config).expect("a world of threads");
+                    *slots.lock().unwrap() = made.into_iter().map(Some).collect();
+                }
+                self.base.barrier().expect("the base communicator goes on");
+                slots.lock().unwrap()[self.rank()].take().expect("each rank takes its own")
+            }
+            Maker::Processes => {
+                let id = (self.rank() == 0).then(|| UniqueId::new().expect("an id"));
+                let mut bytes = id.as_ref().map_or([0; 128], |id| *id.as_bytes());
+                self.base.broadcast(&mut bytes, 0).expect("the base communicator goes on");
+                let id = UniqueId::from_bytes(&bytes).expect("rank 0's id");
+                Communicator::with_config(&id, self.rank(), self.size(), &config).expect("a world of processes")
+            }
+        }
+    }
+
+    /// Fails unless all ranks give the same number.
+    pub fn all_agree(&self, number: u64, what: &dyn std::fmt::Debug) {
+        let mut all = vec![0u64; self.size()];
+        self.base.all_gather(&[number], &mut all).expect("the base communicator goes on");
+        assert!(all.iter().all(|other| *other == number), "ranks end with different bits: {what:?}");
+    }
+}
+
+fn config(transport: Transport) -> Config {
+    let timeout = Duration::from_secs(60);
+    Config { transport, timeout, init_timeout: timeout, ..Config::default() }
+}
+
+/// The seed of this run: the environment's, or a new one.
+pub fn seed() -> u64 {
+    static CHOSEN: OnceLock<u64> = OnceLock::new();
+    *CHOSEN.get_or_init(|| match std::env::var(SEED) {
+        Ok(text) => text.trim().parse().unwrap_or_else(|_| panic!("{SEED} is '{text}', expected a number")),
+        Err(_) => {
+            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+            now.as_nanos() as u64 % 1_000_000_000
+        }
+    })
+}
+
+impl Ranks {
+    /// Runs a case in worlds of each of these sizes.
+    pub fn run(self, name: &str, case: impl Fn(&Scene) + Sync, sizes: &[usize]) {
+        println!("{SEED}={}", seed());
+        for &size in sizes {
+            match self {
+                Ranks::Threads(transport) => run_threads(transport, size, &case),
+                Ranks::Processes(transport) => run_processes(transport, size, name),
+            }
+        }
+    }
+}
+
+fn run_threads(transport: Transport, size: usize, case: &(impl Fn(&Scene) + Sync)) {
+    let slots = Slots::default();
+    let first = Communicator::local_with(size, &config(transport)).expect("a world of threads");
+    let panics = Mutex::new(Vec::new());
+    std::thread::scope(|threads| {
+        for base in first {
+            let scene = Scene { base, seed: seed(), transport, maker: Maker::Threads(slots.clone()) };
+            let panics = &panics;
+            threads.spawn(move || {
+                // A rank that fails drops its communicators, so that the others get an error and no one hangs.
+                if let Err(panic) = catch_unwind(AssertUnwindSafe(move || case(&scene))) {
+                    panics.lock().unwrap().push(panic);
+                }
+            });
+        }
+    });
+    // The first one is the cause; what follows are mostly its consequences.
+    if let Some(first) = panics.into_inner().unwrap().into_iter().next() {
+        resume_unwind(first);
+    }
+}
+
+/// A child that does not outlive the test.
+struct Rank(Child);
+
+impl Drop for Rank {
+    fn drop(&mut self) {
+        let _ended_before = self.0.kill();
+        let _known_below = self.0.wait();
+    }
+}
+
+fn run_processes(transport: Transport, size: usize, name: &str) {
+    let id = UniqueId::new().expect("an id");
+    let binary = std::env::current_exe().expect("this binary");
+    let mut ranks: Vec<Rank> = (0..size)
+        .map(|rank| {
+            let mut command = Command::new(&binary);
+            command.args(["--exact", "a_rank_in_a_process", "--nocapture", "--test-threads=1"]);
+            command.env(CASE, name).env(PLACE, format!("{rank} {size} {} {}", transport.name(), id.to_hex()));
+            command.env(SEED, seed().to_string());
+            command.stdout(Stdio::piped()).stderr(Stdio::piped());
+            Rank(command.spawn().expect("a process"))
+        })
+        .collect();
+    let readers: Vec<_> = ranks.iter_mut().map(|rank| read_all(&mut rank.0)).collect();
+    let began = Instant::now();
+    let mut failures = Vec::new();
+    for (rank, child) in ranks.iter_mut().enumerate() {
+        loop {
+            match child.0.try_wait().expect("a child to wait for") {
+                Some(status) if status.success() => break,
+                Some(status) => {
+                    failures.push(format!("rank {rank} of {size} ended with {status}"));
+                    break;
+                }
+                None if began.elapsed() > PATIENCE => {
+                    failures.push(format!("rank {rank} of {size} did not end and was killed"));
+                    let _ended_before = child.0.kill();
+                    break;
+                }
+                None => std::thread::sleep(Duration::from_millis(2)),
+            }
+        }
+    }
+    drop(ranks);
+    let outputs: Vec<String> = readers.into_iter().map(|reader| reader.join().unwrap_or_default()).collect();
+    if !failures.is_empty() {
+        let outputs: Vec<String> =
+            outputs.iter().enumerate().map(|(rank, text)| format!("--- rank {rank}\n{text}")).collect();
+        panic!("{name}: {}\n{}", failures.join("; "), outputs.join("\n"));
+    }
+}
+
+fn read_all(child: &mut Child) -> std::thread::JoinHandle<String> {
+    let (out, err) = (child.stdout.take(), child.stderr.take());
+    let read = |from: Option<&mut dyn Read>| {
+        let mut bytes = Vec::new();
+        if let Some(from) = from {
+            let _what_there_is = from.read_to_end(&mut bytes);
+        }
+        String::from_utf8_lossy(&bytes).into_owned()
+    };
+    std::thread::spawn(move || {
+        let (mut out, mut err) = (out, err);
+        std::thread::scope(|both| {
+            let first = both.spawn(move || read(out.as_mut().map(|from| from as &mut dyn Read)));
+            let second = read(err.as_mut().map(|from| from as &mut dyn Read));
+            first.join().unwrap_or_default() + &second
+        })
+    })
+}
+
+/// Runs this process's part of a case if it was started as a rank. False: it was not.
+pub fn run_as_rank(cases: &[(&str, Case)]) -> bool {
+    let (Ok(name), Ok(place)) = (std::env::var(CASE), std::env::var(PLACE)) else { return false };
+    let words: Vec<&str> = place.split(' ').collect();
+    let [rank, size, transport, id] = words[..] else { panic!("{PLACE} is '{place}'") };
+    let transport: Transport = transport.parse().expect("a transport");
+    let id = UniqueId::from_hex(id).expect("an id");
+    let (rank, size) = (rank.parse().expect("a rank"), size.parse().expect("a size"));
+    let base = Communicator::with_config(&id, rank, size, &config(transport)).expect("a world of processes");
+    if name == FAILING {
+        assert_ne!(rank, 1, "this rank fails");
+        return true;
+    }
+    let (_, case) = cases.iter().find(|(known, _)| *known == name).expect("a case of that name");
+    case(&Scene { base, seed: seed(), transport, maker: Maker::Processes });
+    true
+}

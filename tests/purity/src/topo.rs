@@ -1,0 +1,4 @@
+//! The part of `topo` that is data.
+
+#[path = "../../../src/topo/graph/mod.rs"]
+pub mod graph;

@@ -3,7 +3,10 @@
 use super::job::Fault;
 use super::session::Session;
 use crate::error::{Error, Place};
-use crate::transport::{Abort, Blocked, Entered, Trouble, Watch};
+use crate::transport::{Abort, Blocked, Trouble, Watch};
+
+/// Calls before the one under way that are looked at for a disagreement; ranks remember a few.
+const REMEMBERED: u64 = 4;
 
 /// Stands between the two sides of a disagreement in an abort's text.
 const BETWEEN: char = '\u{1f}';
@@ -52,6 +55,14 @@ impl<L: Watch> Session<L> {
         }
     }
 
+    /// The error of a communicator that another rank, or another thread, has ended.
+    #[cold]
+    pub(super) fn take_up_abort(&mut self) -> Error {
+        // Who claims an abort says why at once; the links wait for that.
+        let own = self.links_ref().rank();
+        self.spread(Abort::CALLED, own, own, "the communicator has been aborted".into())
+    }
+
     /// A rank calls something else than this one.
     pub(super) fn disagreement(&mut self, rank: u32, theirs: String, ours: String) -> Error {
         let own = self.links_ref().rank();
@@ -65,7 +76,11 @@ impl<L: Watch> Session<L> {
                 self.fail(error)
             }
             Trouble::Lost { rank, how } => self.spread(Abort::LOST, rank, rank, how),
-            Trouble::Disagreement { rank, theirs } => self.disagreement(rank, theirs.to_string(), self.operation()),
+            Trouble::Disagreement { rank, theirs } => {
+                let words = || (theirs.to_string(), self.operation());
+                let (theirs, ours) = self.first_difference(rank).unwrap_or_else(words);
+                self.disagreement(rank, theirs, ours)
+            }
         }
     }
 
@@ -81,22 +96,50 @@ impl<L: Watch> Session<L> {
                 return error;
             }
         };
-        let number = self.operation_number();
-        match self.links_ref().entered(rank, number) {
-            Some(theirs) if Entered { digest: 0, ..theirs }.to_string() != self.operation() => {
-                self.disagreement(rank, theirs.to_string(), self.operation())
-            }
+        if let Some((theirs, ours)) = self.first_difference(rank) {
+            return self.disagreement(rank, theirs, ours);
+        }
+        let ours = self.operation();
+        if tag == self.tag() {
+            let theirs = format!("it with other counts (a message of {len} bytes came where {expected} were expected)");
+            return self.disagreement(rank, theirs, ours);
+        }
+        match self.links_ref().entered(rank, self.operation_number()) {
             Some(_) => {
-                let what = "the same call, but followed with another plan (settings or library versions differ)";
-                self.disagreement(rank, what.into(), self.operation())
-            }
-            None => {
                 let what = format!(
                     "a message of {len} bytes, tag {tag:#010x}, where one of {expected} bytes of this call was expected"
                 );
                 self.spread(Abort::BROKEN, rank, rank, what)
             }
+            None => self.disagreement(rank, "something that lies too many operations back to be named".into(), ours),
         }
+    }
+
+    /// The first call, of those that are remembered, in which a rank did something else than this one: in words, theirs and ours.
+    fn first_difference(&self, rank: u32) -> Option<(String, String)> {
+        let links = self.links_ref();
+        let now = self.number();
+        let mut calls = (now.saturating_sub(REMEMBERED)..=now)
+            .filter_map(|number| Some((links.entered(rank, number)?, links.entered(links.rank(), number)?)));
+        let (theirs, ours) = calls.find(|(theirs, ours)| theirs.digest != ours.digest)?;
+        let (mut words, own) = (theirs.to_string(), ours.to_string());
+        if words == own {
+            words += match theirs.is_unequal() {
+                true => " with other counts",
+                false => " by another plan (settings or versions of the library differ)",
+            };
+        }
+        Some((words, own))
+    }
+
+    /// A rank has ended the call that this one is in, and this one still waits for it.
+    pub(super) fn nothing_more(&mut self, on: Blocked) -> Error {
+        let theirs = match on {
+            Blocked::Message(_) => "it with other counts, and has sent all that it will",
+            Blocked::Slot(_) => "it with other counts, and has taken all that it will",
+        };
+        let ours = self.operation();
+        self.disagreement(on.rank(), theirs.into(), ours)
     }
 
     /// The deadline has passed.

@@ -49,7 +49,12 @@ impl Rank {
 
     fn request(&mut self, collective: Collective, count: u64) -> Request {
         let call = Call::new(collective, DataType::F32, Reduction::Sum, 0, count);
-        Request::Collective { call, op: ReduceOp::Sum, input: self.input.as_ptr().cast(), output: self.output.as_mut_ptr().cast() }
+        Request::Collective {
+            call,
+            op: ReduceOp::Sum,
+            input: self.input.as_ptr().cast(),
+            output: self.output.as_mut_ptr().cast(),
+        }
     }
 
     fn begin(&mut self, collective: Collective, count: u64) {
@@ -93,7 +98,10 @@ fn main() {
             [_, _] => {}
             _ => {
                 let calls = 200_000;
-                println!("{name:<20} {:>8.1} ns a call, the clock's own included", run(collective, count, calls) * 1e9 / calls as f64);
+                println!(
+                    "{name:<20} {:>8.1} ns a call, the clock's own included",
+                    run(collective, count, calls) * 1e9 / calls as f64
+                );
             }
         }
     }

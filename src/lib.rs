@@ -1,6 +1,91 @@
-//! ringtree: collective communication for the people who train and serve models on many machines.
+//! ringtree: collective communication for the people who train and serve models on many machines. All-reduce, all-gather, reduce-scatter
+//! and their family between the ranks of a job, with the same bits on every rank, and errors that name the culprit.
 //!
-//! (The architecture is told here; see the end of the file list in each module.)
+//! ```no_run
+//! use ringtree::{Communicator, ReduceOp};
+//!
+//! # fn main() -> ringtree::Result<()> {
+//! let comm = Communicator::from_env()?; // ringtree run, torchrun, srun, mpirun
+//! let mut gradients = vec![comm.rank() as f32; 1 << 20];
+//! comm.all_reduce(&mut gradients, ReduceOp::Average)?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! This version joins the ranks of one host, processes or threads, over shared memory.
+//!
+//! # The architecture
+//!
+//! A collective **call** becomes a **plan**; a plan yields **steps**; an **executor** turns steps into operations on **links**. Only the
+//! last two arrows ever see a byte.
+//!
+//! ```text
+//!   call ──> plan ──> steps ──> executor ──> links (local, shm)
+//!            │ pure, no I/O, no clock, no environment
+//!            ├──> check   symbolic interpreter: is the result right, can it deadlock, is a slot overwritten?
+//!            └──> sim     discrete-event model: how long, and what happens when?
+//! ```
+//!
+//! From [`Communicator::all_reduce`] to the first byte on a link there are five hops: the typed call makes a request (`comm`), the session
+//! looks up its plan ([`exec::Session`]), the short path or a [`exec::Job`] takes the plan's steps, a step reserves a slot
+//! ([`transport::Links`]), the kernel fills it ([`exec::kernel`]).
+//!
+//! | module | what it is for | what it may know |
+//! |---|---|---|
+//! | [`types`] | element types, reductions, the call as data | nothing |
+//! | [`plan`] | what every rank does, as pure data; the choice of algorithm | types |
+//! | [`check`] | proves plans: results, order, slots, deadlock, races through windows | plan |
+//! | [`sim`] | runs plans against a model of time | plan |
+//! | [`topo`] | a host as data; `topo::detect` is the only part that looks at the machine | – |
+//! | [`exec`] | the executor: sessions, jobs, point-to-point, patience, kernels | plan, transport |
+//! | [`transport`] | the Link contract and its implementations | sys |
+//! | [`boot`] | how ranks find each other and prove that they belong | – |
+//! | `comm` | the public call | all of it |
+//! | [`sys`] | memory, futex, membarrier, processes | the kernel |
+//!
+//! # The words
+//!
+//! - A **rank** is one member of a **communicator**. All ranks make the same **calls** in the same order.
+//! - A **plan** says what each rank does for a call: a list of **steps** for each **channel** (channels of a rank run independently).
+//! - A **link** is a FIFO of messages with a bounded number of **slots**: a *pair* link has one reader, a **board** is read by every other
+//!   member of a group. A **lane** keeps the links of channels and of point-to-point traffic apart.
+//! - A **window** is another rank's buffer that this rank can address: memory from [`Communicator::alloc`], or any memory between threads.
+//!
+//! # What is guaranteed
+//!
+//! - **Bits.** All ranks end with identical bits. The order of a reduction depends on the plan alone, never on timing. How elements
+//!   combine is written in [`exec::kernel`]. With [`Config::reproducible`] every element is one fold of all ranks' contributions in
+//!   ascending rank order, so the bits depend on nothing else: not on message size, chunking, channels, algorithm, or kind of memory.
+//! - **Every wait ends.** In success, or in an [`Error`] that names the operation and the rank that is to blame, within
+//!   [`Config::timeout`]; a rank that was killed is noticed within milliseconds by whoever waits.
+//! - **Disagreement is an error**, on all ranks, that names both sides; no memory is written past an end.
+//! - **Nothing from a peer is believed.** Every message's length and tag are compared with what this rank's own plan says; no index,
+//!   length or loop bound is taken from shared memory unchecked.
+//! - **Nothing is left behind.** Shared memory is a sealed memfd without a name, passed over Unix sockets. A killed job leaves no file.
+//! - **Memory is bounded.** Slots of all communicators of a process share one budget (RINGTREE_STAGING), are touched when first used, and
+//!   are given back when others need them.
+//!
+//! # What is different from the design that this began with, and why
+//!
+//! - *Steps have one form* (operands in, sinks out, four flags) in place of a list of kinds: put, take, reduce and their fusions are what
+//!   is there and what isn't. Four flags say what is waited for and what is given away, so that a prover can drop each of them.
+//! - *Boards* beside pair links: one writer, all readers, one copy. A network transport may carry a board as several sends.
+//! - *One-shot between two ranks at every size.* Both post what they have and each folds all of it, pipelined through four 64 KiB slots.
+//!   It moves as many bytes between the cores as the two-shot does, with half of the waits.
+//! - *Sleepers pay for fences, publishers don't* (`sys::barrier`): a publish is two plain stores and one load that hits the cache.
+//! - *No thread is started* unless an operation is to go on in the background, and then one a communicator.
+//!
+//! # Environment
+//!
+//! | variable | meaning |
+//! |---|---|
+//! | RINGTREE_TIMEOUT | longest wait without progress inside an operation, in seconds (300) |
+//! | RINGTREE_INIT_TIMEOUT | longest wait for the ranks to come together, in seconds (120) |
+//! | RINGTREE_REPRODUCIBLE | 1: bits that depend on nothing but the data and the ranks |
+//! | RINGTREE_STAGING | bytes of slots that the communicators of this process may use (128M) |
+//! | RINGTREE_ALGORITHM, RINGTREE_CHUNK, RINGTREE_TRANSPORT | force a choice |
+//! | RINGTREE_SIMD | portable, avx2, avx512: at most that |
+//! | RINGTREE_SECRET, RINGTREE_SECRET_FILE, RINGTREE_ADDRESS | see [`boot`] |
 
 extern crate alloc;
 

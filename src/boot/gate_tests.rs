@@ -1,3 +1,5 @@
+//! Strangers at the gate.
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::linux::net::SocketAddrExt;

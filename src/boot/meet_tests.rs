@@ -1,3 +1,5 @@
+//! Meetings by every channel.
+
 use std::os::fd::AsRawFd;
 use std::thread;
 

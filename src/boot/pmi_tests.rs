@@ -1,3 +1,5 @@
+//! A process manager's side of PMI-1, and ours.
+
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::AsRawFd;

@@ -1,3 +1,5 @@
+//! Whole meetings: who comes, who does not, who dies on the way.
+
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::fd::AsFd;

@@ -1,3 +1,5 @@
+//! Frames and proofs, right, forged and cut short.
+
 use super::*;
 use proptest::prelude::*;
 

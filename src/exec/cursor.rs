@@ -59,7 +59,12 @@ impl Cursor {
 
     /// Does what can be done now. `moved`: whether any step was done.
     #[inline]
-    pub(super) fn advance<L: Links>(&mut self, context: &mut Context, links: &mut L, moved: &mut bool) -> Result<Advance, Fault> {
+    pub(super) fn advance<L: Links>(
+        &mut self,
+        context: &mut Context,
+        links: &mut L,
+        moved: &mut bool,
+    ) -> Result<Advance, Fault> {
         while let Some(step) = self.step {
             if let Some(blocked) = self.prepare(context, &step, links)? {
                 return Ok(Advance::Blocked(blocked));
@@ -160,7 +165,8 @@ impl Cursor {
                     debug_assert!(*read <= message.len, "a step reads past its message");
                     Operand { at, raw: false }
                 });
-                let (first, second) = if step.flags.has(Flags::MESSAGE_FIRST) { (message, own) } else { (own, message) };
+                let (first, second) =
+                    if step.flags.has(Flags::MESSAGE_FIRST) { (message, own) } else { (own, message) };
                 self.operands.extend(first);
                 self.operands.extend(second);
             }

@@ -90,10 +90,15 @@ impl<L: Watch> Session<L> {
             Fault::Links(Error::Corrupt { rank, what, .. }) => {
                 return self.spread(Abort::BROKEN, rank as u32, rank as u32, what);
             }
+            Fault::Links(Error::PeerLost { rank, how, .. }) => {
+                return self.spread(Abort::LOST, rank as u32, rank as u32, how);
+            }
             Fault::Links(error) => {
+                // What this rank's own system refused: the others get it in words, this rank as it is.
                 let own = self.links_ref().rank();
-                self.spread(Abort::BROKEN, own, own, error.to_string());
-                return error;
+                let abort = Abort { by: own, kind: Abort::BROKEN, culprit: own, other: own, text: error.to_string() };
+                self.links().abort(abort);
+                return self.fail(error);
             }
         };
         if let Some((theirs, ours)) = self.first_difference(rank) {

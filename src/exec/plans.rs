@@ -7,6 +7,7 @@ use super::session::Settings;
 use super::short::Short;
 use crate::error::{Error, Result};
 use crate::plan::{Algorithm, Plan, Tuning};
+use crate::transport::Entered;
 use crate::types::Call;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,10 +24,10 @@ pub(super) struct Planned {
     pub job: Job,
     /// The short form of its first program, if it has one.
     pub(super) short: Option<Short>,
-    /// How elements combine, where no scalar is involved.
+    /// How elements combine; made anew for each call where a scalar is involved.
     pub kernel: Option<Kernel>,
-    /// What ranks must agree on.
-    pub digest: u64,
+    /// What the others see of the call; its digest is what ranks must agree on.
+    pub entered: Entered,
     /// Bytes of scratch.
     pub scratch: usize,
     /// Bytes of this rank's output.
@@ -61,7 +62,13 @@ impl PlanCache {
     }
 
     #[cold]
-    fn find(&mut self, last: Option<Box<Planned>>, settings: &Settings, rank: u32, call: &Call) -> Result<Box<Planned>> {
+    fn find(
+        &mut self,
+        last: Option<Box<Planned>>,
+        settings: &Settings,
+        rank: u32,
+        call: &Call,
+    ) -> Result<Box<Planned>> {
         if let Some(last) = last {
             self.keep(last);
         }
@@ -107,9 +114,9 @@ fn make(settings: &Settings, rank: u32, call: &Call) -> Result<Planned> {
     };
     let longest = |plan: &Plan| plan.scratch_len(rank);
     let scratch = longest(&plan).max(without_windows.as_deref().map_or(0, longest)) as usize * call.dtype.size();
-    let (digest, written) = (plan.digest(), plan.output_len(rank) as usize * call.dtype.size());
+    let (entered, written) = (Entered::new(0, plan.digest(), call), plan.output_len(rank) as usize * call.dtype.size());
     let first = Arc::new(Program::new(plan, rank));
     let short = first.kept(0).and_then(|steps| Short::of(first.plan(), rank, steps));
     let job = Job::new(first, without_windows.map(|plan| Arc::new(Program::new(plan, rank))));
-    Ok(Planned { call: call.clone(), job, short, kernel, digest, scratch, written })
+    Ok(Planned { call: call.clone(), job, short, kernel, entered, scratch, written })
 }

@@ -22,9 +22,11 @@ impl Program {
     /// Of that plan for that rank.
     pub fn new(plan: Arc<Plan>, rank: u32) -> Program {
         let keep = |channel| plan.step_count(rank, channel) <= KEPT_STEPS;
-        let steps = (0..plan.channels()).map(|channel| keep(channel).then(|| plan.steps(rank, channel).collect())).collect();
+        let steps =
+            (0..plan.channels()).map(|channel| keep(channel).then(|| plan.steps(rank, channel).collect())).collect();
         let others = [Group::World, Group::Inner, Group::Outer].map(|group| {
-            let members: Box<[u32]> = plan.world().members(group, rank).iter().filter(|member| *member != rank).collect();
+            let members: Box<[u32]> =
+                plan.world().members(group, rank).iter().filter(|member| *member != rank).collect();
             let before = members.iter().filter(|member| **member < rank).count();
             (members, before)
         });

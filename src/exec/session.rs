@@ -10,7 +10,7 @@ use super::short::Errand;
 use crate::error::{Error, Result};
 use crate::plan::{Tuning, World};
 use crate::transport::{Blocked, Entered, Watch};
-use crate::types::{Call, DataType, ReduceOp};
+use crate::types::{Call, DataType, ReduceOp, Reduction};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -121,7 +121,19 @@ impl<L: Watch> Session<L> {
         let (ranks, processors) = links.crowd();
         let spins = if ranks <= processors { SHORT_SPINS } else { 0 };
         let (number, history) = (0, 0);
-        Session { links, settings, plans, number, history, waiting, current: None, points, scratch, spins, failed: None }
+        Session {
+            links,
+            settings,
+            plans,
+            number,
+            history,
+            waiting,
+            current: None,
+            points,
+            scratch,
+            spins,
+            failed: None,
+        }
     }
 
     /// The links.
@@ -164,9 +176,11 @@ impl<L: Watch> Session<L> {
             return Err(self.take_up_abort());
         }
         match request {
-            Request::Collective { .. } if self.current.is_none() && self.waiting.is_empty() => return self.begin(request),
+            Request::Collective { .. } if self.current.is_none() && self.waiting.is_empty() => {
+                return self.begin(request);
+            }
             Request::Collective { call, op, .. } => {
-                let (planned, _kernel) = self.planned(call, *op)?;
+                let planned = self.planned(call, *op)?;
                 self.plans.put(planned);
                 self.waiting.push_back(request.clone());
             }
@@ -176,34 +190,34 @@ impl<L: Watch> Session<L> {
         Ok(())
     }
 
-    /// The plan of a call and its kernel, or why it can't be done.
+    /// The plan of a call with its kernel, or why it can't be done.
     #[inline]
-    fn planned(&mut self, call: &Call, op: ReduceOp) -> Result<(Box<Planned>, Option<Kernel>)> {
-        let planned = self.plans.take(&self.settings, self.links.rank(), call)?;
-        let kernel = match planned.kernel {
-            None if call.collective.reduces() => Some(Kernel::new(call.dtype, op, self.settings.world.size())?),
-            kernel => kernel,
-        };
-        Ok((planned, kernel))
+    fn planned(&mut self, call: &Call, op: ReduceOp) -> Result<Box<Planned>> {
+        let mut planned = self.plans.take(&self.settings, self.links.rank(), call)?;
+        if call.reduction == Reduction::PreMulSum && call.collective.reduces() {
+            planned.kernel = Some(Kernel::new(call.dtype, op, self.settings.world.size())?);
+        }
+        Ok(planned)
     }
 
     /// Begins a collective: plan, scratch, announcement.
     #[inline]
     fn begin(&mut self, request: &Request) -> Result<()> {
         let Request::Collective { call, op, input, output } = request else { return Ok(()) };
-        let (mut planned, kernel) = self.planned(call, *op)?;
+        let mut planned = self.planned(call, *op)?;
         self.number += 1;
-        self.links.announce(&Entered::new(self.number, planned.digest, call));
+        planned.entered.number = self.number;
+        self.links.announce(&planned.entered);
         if self.scratch.len() * 8 < planned.scratch {
             self.scratch.resize(planned.scratch.div_ceil(8), 0);
         }
         let stream = planned.written >= STREAM_FROM && !std::ptr::eq(*input, *output);
         let buffers = Buffers { input: *input, output: *output, scratch: self.scratch.as_mut_ptr().cast() };
-        self.history = (self.history.rotate_left(29) ^ planned.digest).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.history = (self.history.rotate_left(29) ^ planned.entered.digest).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let tag = self.tag();
         let mut done = 0;
         if let Some(short) = &planned.short {
-            let errand = Errand { kernel: kernel.as_ref(), buffers, tag, stream, spins: self.spins };
+            let errand = Errand { kernel: planned.kernel.as_ref(), buffers, tag, stream, spins: self.spins };
             match short.run(&errand, &mut self.links) {
                 Ok(all) if short.ends_at(all) => {
                     self.plans.put(planned);
@@ -217,6 +231,7 @@ impl<L: Watch> Session<L> {
                 }
             }
         }
+        let kernel = planned.kernel;
         planned.job.start(kernel, buffers, tag, stream);
         if done > 0 {
             planned.job.skip(done);
@@ -241,7 +256,10 @@ impl<L: Watch> Session<L> {
                         self.plans.put(planned);
                     }
                     self.links.finish(self.number);
-                    if let Some(next) = self.waiting.pop_front() {
+                    // The short path may end several of them at once.
+                    while self.current.is_none()
+                        && let Some(next) = self.waiting.pop_front()
+                    {
                         self.begin(&next).map_err(|error| self.fail(error))?;
                     }
                 }

@@ -56,7 +56,9 @@ impl Short {
         if plan.channels() != 1 || others.len() > MOST_OTHERS {
             return None;
         }
-        let acts = steps.iter().map(|step| act(step, plan.call().dtype.size())).collect::<Option<Box<[Act]>>>()?;
+        let item = plan.call().dtype.size();
+        let acts = steps.iter().map(|step| act(step, item).map(|act| act.between_two(&others, rank)));
+        let acts = acts.collect::<Option<Box<[Act]>>>()?;
         Some(Short { acts, others, before: rank as usize })
     }
 
@@ -107,23 +109,45 @@ impl Short {
                 }
                 links.release(0, act.incoming);
             }
-            _ => {
-                let mut operands = [own; MOST_OTHERS + 1];
-                for (i, from) in self.others.iter().enumerate() {
-                    let Some(message) = errand.await_message(act, of_rank(act.incoming, *from), links)? else { return Ok(false) };
-                    operands[i + usize::from(i >= self.before)].at = message.at;
-                    operands[i + usize::from(i >= self.before)].raw = false;
-                }
-                errand.combine(act, &operands[..self.others.len() + 1], sinks);
-                for from in &self.others {
-                    links.release(0, of_rank(act.incoming, *from));
-                }
-            }
+            _ => return self.fold(act, errand, own, sinks, links),
         }
-        if let Some(link) = act.outgoing {
-            links.publish(0, link, act.bytes, errand.tag)?;
-        }
+        errand.publish(act, links)?;
         Ok(true)
+    }
+
+    /// A step with a message from each of several ranks.
+    fn fold<L: Links>(
+        &self,
+        act: &Act,
+        errand: &Errand,
+        own: Operand,
+        sinks: &[Sink],
+        links: &mut L,
+    ) -> Result<bool, Fault> {
+        let mut operands = [own; MOST_OTHERS + 1];
+        for (i, from) in self.others.iter().enumerate() {
+            let Some(message) = errand.await_message(act, of_rank(act.incoming, *from), links)? else {
+                return Ok(false);
+            };
+            operands[i + usize::from(i >= self.before)] = Operand { at: message.at, raw: false };
+        }
+        errand.combine(act, &operands[..self.others.len() + 1], sinks);
+        for from in &self.others {
+            links.release(0, of_rank(act.incoming, *from));
+        }
+        errand.publish(act, links)?;
+        Ok(true)
+    }
+}
+
+impl Act {
+    /// A fold of two ranks is a step with one message.
+    fn between_two(mut self, others: &[u32], rank: u32) -> Act {
+        let ([other], Take::FoldPairs | Take::FoldBoards) = (others, self.take) else { return self };
+        self.take = if self.take == Take::FoldPairs { Take::Pair } else { Take::Board };
+        self.incoming = of_rank(self.incoming, *other);
+        self.message_first = *other < rank;
+        self
     }
 }
 
@@ -154,6 +178,14 @@ impl Errand<'_> {
             }
             spins -= 1;
             std::hint::spin_loop();
+        }
+    }
+
+    #[inline(always)]
+    fn publish<L: Links>(&self, act: &Act, links: &mut L) -> Result<(), Fault> {
+        match act.outgoing {
+            Some(link) => Ok(links.publish(0, link, act.bytes, self.tag)?),
+            None => Ok(()),
         }
     }
 

@@ -31,7 +31,7 @@ pub enum Space {
     Input = 1,
     /// The receive buffer. In place it overlaps the input.
     Output = 2,
-    /// Private memory of the executor, as large as [`crate::plan::Plan::scratch`] says.
+    /// Private memory of the executor, as large as [`crate::plan::Plan::scratch_len`] says.
     Scratch = 3,
 }
 

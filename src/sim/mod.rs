@@ -17,7 +17,8 @@
 //! | `link` | the slots of one link: who waits for what |
 //! | `engine` | the event loop |
 //!
-//! What is simulated is a [`Program`], that is, what the prover proves: a [`crate::plan::Plan`], or a list of steps. Steps are asked for one at a time and links are kept only while they are in use, so memory grows with ranks × channels and with messages
+//! What is simulated is a [`Program`], that is, what the prover proves: a [`crate::plan::Plan`], or a list of steps. Steps are asked for one
+//! at a time and links are kept only while they are in use, so memory grows with ranks × channels and with messages
 //! under way, not with the length of the plan.
 #![forbid(unsafe_code)]
 

@@ -1,6 +1,6 @@
 //! The reference: threads of one process, one mutex, a queue for each link. Slow and obvious; every other implementation is compared with it.
 
-use super::{Abort, Blocked, Entered, Incoming, Links, Message, Outgoing, Shared, Suspect, Trouble, Watch};
+use super::{Abort, Blocked, Entered, Incoming, Links, Message, Outgoing, Shared, Trouble, Watch};
 use crate::error::Error;
 use crate::plan::{MIN_SLOTS, World};
 use std::collections::{BTreeMap, VecDeque};
@@ -255,22 +255,20 @@ impl Watch for LocalLinks {
         self.world.lock().calls[rank as usize].get(&number).copied()
     }
 
-    fn suspects(&self, _number: u64, blocked: Blocked) -> Vec<Suspect> {
+    fn waiting_for(&self, rank: u32) -> Option<u32> {
+        *self.world.lock().waiting_for.get(rank as usize)?
+    }
+
+    fn stopped(&self, _rank: u32) -> bool {
+        false // A thread is not stopped alone.
+    }
+
+    fn describe(&self, rank: u32, _number: u64) -> String {
         let hub = self.world.lock();
-        let mut rank = blocked.rank();
-        let mut seen = vec![self.rank];
-        while let Some(next) = hub.waiting_for[rank as usize]
-            && !seen.contains(&rank)
-        {
-            seen.push(rank);
-            rank = next;
-        }
-        let rank = if seen.contains(&rank) { blocked.rank() } else { rank };
-        let last = hub.calls[rank as usize].last_key_value();
-        let doing = last.map_or("has not entered any operation".into(), |(number, call)| {
+        let last = hub.calls.get(rank as usize).and_then(|calls| calls.last_key_value());
+        last.map_or("has not entered any operation".into(), |(number, call)| {
             format!("last seen in operation {number}, {call}")
-        });
-        vec![Suspect { rank, doing }]
+        })
     }
 
     fn doze(&mut self, blocked: Blocked) {

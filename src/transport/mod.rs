@@ -18,8 +18,11 @@
 //! | `faulty` | any links, with delays, drops, closes and corruption from a seed |
 //! | `traced` | any links, with every message recorded |
 
+pub mod clock;
+pub mod faulty;
 pub mod local;
 pub mod shm;
+pub mod traced;
 mod watch;
 
 pub use watch::{Abort, Entered, Suspect, Trouble, Watch};
@@ -31,7 +34,7 @@ use crate::plan::Group;
 pub const SMALL: usize = 48;
 
 /// Which of a rank's outgoing links.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Outgoing {
     /// To that rank.
     Pair(u32),
@@ -40,7 +43,7 @@ pub enum Outgoing {
 }
 
 /// Which of a rank's incoming links.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Incoming {
     /// From that rank, to this one alone.
     Pair(u32),

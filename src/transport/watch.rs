@@ -13,7 +13,8 @@ pub trait Watch: Links {
     /// Notes that this rank has ended that call.
     fn finish(&mut self, number: u64);
 
-    /// The number of the last call that a rank has ended. What it sent in that call can be seen by whoever has seen this number.
+    /// The number of the last call that a rank has ended. What it sent in that call can be seen by whoever has seen
+    /// this number. 0: not known.
     fn finished(&self, rank: u32) -> u64;
 
     /// Whether somebody has ended the communicator: a glance, at the beginning of every call.
@@ -25,8 +26,20 @@ pub trait Watch: Links {
     /// What a rank called under that number, if that is known here.
     fn entered(&self, rank: u32, number: u64) -> Option<Entered>;
 
+    /// For whom that rank waits, if it has waited for long enough to say so.
+    fn waiting_for(&self, rank: u32) -> Option<u32>;
+
+    /// Whether that rank can be seen to be stopped. What it says it waits for may be long over then.
+    fn stopped(&self, rank: u32) -> bool;
+
+    /// What that rank is doing, as far as that can be seen from a wait in that call.
+    fn describe(&self, rank: u32, number: u64) -> String;
+
     /// Who is to blame for a wait that has lasted too long: follows who waits for whom, to those who wait for nobody.
-    fn suspects(&self, number: u64, blocked: Blocked) -> Vec<Suspect>;
+    fn suspects(&self, number: u64, blocked: Blocked) -> Vec<Suspect> {
+        let rank = end_of_line(self, blocked.rank());
+        vec![Suspect { rank, doing: self.describe(rank, number) }]
+    }
 
     /// Says that this rank is about to sleep; whoever publishes from now on wakes it. Look once more before `sleep`.
     fn doze(&mut self, blocked: Blocked);
@@ -42,6 +55,21 @@ pub trait Watch: Links {
 
     /// How many ranks share how many processors: (ranks on this host, processors this process may use).
     fn crowd(&self) -> (u32, u32);
+}
+
+/// From `first` on, whom each waits for, up to a rank that waits for nobody or is stopped. In a circle: a rank of it, or `first` where
+/// this rank itself belongs to it.
+fn end_of_line<W: Watch + ?Sized>(watch: &W, first: u32) -> u32 {
+    let mut seen = vec![watch.rank()];
+    let mut rank = first;
+    while !seen.contains(&rank) {
+        seen.push(rank);
+        match watch.waiting_for(rank).filter(|next| *next < watch.size() && !watch.stopped(rank)) {
+            Some(next) => rank = next,
+            None => return rank,
+        }
+    }
+    if rank == watch.rank() { first } else { rank }
 }
 
 /// A reason why a wait will not end.

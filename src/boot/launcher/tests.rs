@@ -1,3 +1,5 @@
+//! Each launcher's variables, whole, in part, and in contradiction.
+
 use super::*;
 
 fn from(pairs: &[(&str, &str)]) -> Result<Option<Launch>> {

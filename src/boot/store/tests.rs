@@ -1,3 +1,5 @@
+//! Every store keeps the same promises.
+
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};

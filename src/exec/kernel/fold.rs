@@ -95,7 +95,7 @@ unsafe fn few<T: Number, O: Combine>(work: &Work<'_>, start: usize) {
             let read = |operand: &Operand| {
                 let wide = ptr::read_unaligned(operand.at.cast::<T>().add(i)).widen();
                 match factor {
-                    Some(factor) if operand.raw => wide.multiply(factor),
+                    Some(factor) if operand.raw => T::round(wide.multiply(factor)).widen(),
                     _ => wide,
                 }
             };
@@ -346,6 +346,8 @@ unsafe fn widened<T: Number, L: Isa>(
         for value in &mut wide {
             *value = value.multiply(factor);
         }
+        // Rounded to the element type at once: the same contribution may reach another rank as a message.
+        wide = T::widen_block::<L>(T::round_block::<L>(wide));
     }
     wide
 }

@@ -12,7 +12,8 @@
 //!   the order.
 //! - **Average**: the sum, then a true division by the number of ranks, before the rounding.
 //! - **Pre-multiplied sum**: each rank's own input times that rank's factor (in `f32` for `f32` and narrower types, to
-//!   which the factor is rounded; in `f64` for `f64`; wrapping for integers), then the sum.
+//!   which the factor is rounded; in `f64` for `f64`; wrapping for integers), rounded to the element type, because the
+//!   same contribution is a message to other ranks; then the sum.
 //! - **One operand** that is neither scaled nor divided is copied bit by bit: the payload of a NaN, and an infinity of
 //!   `f8e5m2`, are kept.
 //!

@@ -139,7 +139,8 @@ fn model(dtype: DataType, op: ReduceOp, ranks: u32, operands: &[(&[u8], bool)], 
         }
         let value = |k: usize| {
             let value = read(dtype, raw_bytes(k));
-            scales(operands[k].1).map_or(value, |scalar| scale(value, scalar))
+            // Rounded at once: elsewhere the same contribution is a message.
+            scales(operands[k].1).map_or(value, |scalar| read(dtype, &write(dtype, scale(value, scalar))))
         };
         let all = (1..operands.len()).fold(value(0), |sum, k| combine(op.reduction(), sum, value(k)));
         write(dtype, if divides { divide(dtype, all, ranks) } else { all })

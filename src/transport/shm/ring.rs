@@ -130,7 +130,8 @@ impl Writer {
     /// The inline part of the next message's line.
     ///
     /// # Safety
-    /// There is room (`has_room` or `look` said so since the last publish), `line` is the line of message `next()`, and nobody else writes to this ring.
+    /// There is room (`has_room` or `look` said so since the last publish), `line` is the line of message `next()`, and nobody else writes to
+    /// this ring.
     #[inline(always)]
     pub unsafe fn inline(&self, line: &Line) -> *mut u8 {
         // The pointer leaves the closure; by the caller's promise no reader looks at the body before `publish`.

@@ -3,7 +3,7 @@
 use super::links::ShmLinks;
 use super::status::Life;
 use crate::sys::{barrier, futex};
-use crate::transport::{Abort, Blocked, Entered, Links, Suspect, Trouble, Watch};
+use crate::transport::{Abort, Blocked, Entered, Links, Trouble, Watch};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -44,19 +44,6 @@ impl ShmLinks {
                 Some(Trouble::Lost { rank, how })
             }
             _ => None,
-        }
-    }
-
-    fn describe(&self, rank: u32, number: u64) -> String {
-        let status = self.segment().status(rank);
-        let (entered, finished) = status.progress();
-        let process = self
-            .process(rank)
-            .map_or(String::new(), |process| format!(", process {} is {}", process.pid(), process.describe()));
-        match status.call(entered) {
-            Some(call) if entered > finished => format!("in operation {entered}, {call}{process}"),
-            _ if entered < number => format!("has not entered operation {number} (last was {entered}){process}"),
-            _ => format!("after operation {entered}{process}"),
         }
     }
 }
@@ -104,21 +91,25 @@ impl Watch for ShmLinks {
         self.segment().status(rank).call(number)
     }
 
-    fn suspects(&self, number: u64, blocked: Blocked) -> Vec<Suspect> {
-        let mut rank = blocked.rank();
-        let mut seen = vec![self.rank()];
-        while let Some(next) = self.segment().status(rank).waiting_for()
-            && next < self.size()
-            && !seen.contains(&rank)
-            && !self.process(rank).is_some_and(|process| process.describe().starts_with("stopped"))
-        {
-            seen.push(rank);
-            rank = next;
+    fn waiting_for(&self, rank: u32) -> Option<u32> {
+        self.segment().status(rank).waiting_for()
+    }
+
+    fn stopped(&self, rank: u32) -> bool {
+        self.process(rank).is_some_and(|process| process.describe().starts_with("stopped"))
+    }
+
+    fn describe(&self, rank: u32, number: u64) -> String {
+        let status = self.segment().status(rank);
+        let (entered, finished) = status.progress();
+        let process = self
+            .process(rank)
+            .map_or(String::new(), |process| format!(", process {} is {}", process.pid(), process.describe()));
+        match status.call(entered) {
+            Some(call) if entered > finished => format!("in operation {entered}, {call}{process}"),
+            _ if entered < number => format!("has not entered operation {number} (last was {entered}){process}"),
+            _ => format!("after operation {entered}{process}"),
         }
-        if seen.contains(&rank) {
-            rank = blocked.rank(); // A circle of waiting: name the one that this rank waits for.
-        }
-        vec![Suspect { rank, doing: self.describe(rank, number) }]
     }
 
     fn doze(&mut self, blocked: Blocked) {

@@ -1,0 +1,441 @@
+//! Any links, with faults from a seed: what comes in is delayed, dropped, changed, or cut off; ranks die and stop.
+//!
+//! ```text
+//!   inner link:  m1  m2  m3  m4                 a message is seen at its time and not before,
+//!                 │   │   ╳───────  dropped:    the one behind it not before it,
+//!                 ▼   ▼             the link    and a link that lost one shows nothing more
+//!   peek:     ....m1....m2......... is silent   (no link ever has a gap)
+//! ```
+//!
+//! Everything follows from [`Faults`], which is data, and from a [`Clock`] that the caller moves: the same run twice gives the same faults.
+//! The faults are on the reader's side, so the writer sees of them what it would see of a slow or lost peer: slots that stay full.
+//!
+//! What must be detected: a changed tag or length, always, because the executor compares both with the plan. What can't be: a changed
+//! payload, because no message carries a checksum; memory of the same host and the transports between hosts are trusted with that.
+
+use super::clock::Clock;
+use super::{Abort, Blocked, Entered, Incoming, Links, Message, Outgoing, Shared, Trouble, Watch};
+use crate::error::{Error, Place};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// One thing that goes wrong. Messages are numbered from 1 in the order in which the reader first sees them, over all links from a rank.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mishap {
+    /// That message never comes, nor anything behind it on its link.
+    Drop {
+        /// The writer.
+        from: u32,
+        /// The reader.
+        to: u32,
+        /// Which message.
+        number: u64,
+    },
+    /// That message comes with a bit changed.
+    Corrupt {
+        /// The writer.
+        from: u32,
+        /// The reader.
+        to: u32,
+        /// Which message.
+        number: u64,
+        /// Which part of it.
+        part: Part,
+        /// Which bit of that part, modulo how many there are.
+        bit: u32,
+    },
+    /// The links from one rank to another fail at both ends.
+    Close {
+        /// The writer.
+        from: u32,
+        /// The reader.
+        to: u32,
+        /// Since when.
+        at: Duration,
+    },
+    /// A rank dies, and everybody can see that. The caller polls it no more.
+    Gone {
+        /// Who.
+        rank: u32,
+        /// Since when.
+        at: Duration,
+    },
+    /// A rank stops for a while, as SIGSTOP does, and everybody can see that. The caller does not poll it then.
+    Stopped {
+        /// Who.
+        rank: u32,
+        /// Since when.
+        at: Duration,
+        /// Until when.
+        until: Duration,
+    },
+}
+
+/// A part of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// What the sender took it to be part of.
+    Tag,
+    /// How long it says it is.
+    Length,
+    /// Its bytes.
+    Payload,
+}
+
+/// What goes wrong in a world.
+#[derive(Clone, Debug, Default)]
+pub struct Faults {
+    /// Gives each message its delay.
+    pub seed: u64,
+    /// The longest delay of a message.
+    pub delay: Duration,
+    /// Everything else.
+    pub mishaps: Vec<Mishap>,
+}
+
+impl Faults {
+    /// Whether that rank is dead at that time.
+    pub fn gone(&self, who: u32, now: Duration) -> bool {
+        self.mishaps.iter().any(|mishap| matches!(mishap, Mishap::Gone { rank, at } if *rank == who && *at <= now))
+    }
+
+    /// Until when a rank is stopped, if it is.
+    pub fn stopped(&self, who: u32, now: Duration) -> Option<Duration> {
+        self.mishaps.iter().find_map(|mishap| match mishap {
+            Mishap::Stopped { rank, at, until } if *rank == who && *at <= now && now < *until => Some(*until),
+            _ => None,
+        })
+    }
+
+    fn closed(&self, writer: u32, reader: u32, now: Duration) -> bool {
+        let closes = |mishap: &Mishap| matches!(mishap, Mishap::Close { from, to, at } if (*from, *to) == (writer, reader) && *at <= now);
+        self.mishaps.iter().any(closes)
+    }
+
+    fn drops(&self, writer: u32, reader: u32, nth: u64) -> bool {
+        let drops = |mishap: &Mishap| matches!(mishap, Mishap::Drop { from, to, number } if (*from, *to, *number) == (writer, reader, nth));
+        self.mishaps.iter().any(drops)
+    }
+
+    fn harm(&self, writer: u32, reader: u32, nth: u64) -> Option<(Part, u32)> {
+        self.mishaps.iter().find_map(|mishap| match mishap {
+            Mishap::Corrupt { from, to, number, part, bit } if (*from, *to, *number) == (writer, reader, nth) => {
+                Some((*part, *bit))
+            }
+            _ => None,
+        })
+    }
+
+    fn delay_of(&self, writer: u32, reader: u32, nth: u64) -> Duration {
+        let most = self.delay.as_nanos() as u64;
+        let mut word = self.seed;
+        for part in [u64::from(writer), u64::from(reader), nth] {
+            word = mix(word ^ part);
+        }
+        // A third of the messages comes at once, so that some overtake others on other links.
+        if most == 0 || word.is_multiple_of(3) { Duration::ZERO } else { Duration::from_nanos(word % most) }
+    }
+}
+
+/// Steele, Lea and Flood's finaliser: neighbouring words give words that have nothing in common.
+fn mix(word: u64) -> u64 {
+    let word = word.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let word = (word ^ word >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let word = (word ^ word >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    word ^ word >> 31
+}
+
+/// The oldest message of a link, once it has been seen.
+#[derive(Debug)]
+enum Head {
+    /// It can be read from that time on, changed so.
+    Coming(Duration, Option<(Part, u32)>),
+    /// It is lost, and with it everything that is behind it.
+    Silent,
+}
+
+/// One rank's ends of links with faults.
+#[derive(Debug)]
+pub struct Faulty<L> {
+    inner: L,
+    faults: Arc<Faults>,
+    clock: Clock,
+    heads: BTreeMap<(u32, Incoming), Head>,
+    /// Messages first seen so far, for each writer.
+    seen: Vec<u64>,
+    /// The changed bytes of the message that is being read.
+    changed: BTreeMap<(u32, Incoming), Box<[u8]>>,
+    /// When it was first noticed that a rank has left.
+    left: BTreeMap<u32, Duration>,
+}
+
+impl<L: Links> Faulty<L> {
+    /// Those links with those faults at the times of that clock.
+    pub fn new(inner: L, faults: Arc<Faults>, clock: Clock) -> Faulty<L> {
+        let seen = vec![0; inner.size() as usize];
+        let (heads, changed, left) = Default::default();
+        Faulty { inner, faults, clock, heads, seen, changed, left }
+    }
+
+    /// When the next message that has been sent already can be read.
+    pub fn next_arrival(&self) -> Option<Duration> {
+        let now = self.clock.now();
+        let coming = |head: &Head| match head {
+            Head::Coming(at, _) => Some(*at).filter(|at| *at > now),
+            Head::Silent => None,
+        };
+        self.heads.values().filter_map(coming).min()
+    }
+
+    fn cut_off(&self, rank: u32) -> Error {
+        let place = Place { rank: self.rank() as usize, size: self.size() as usize, ..Place::default() };
+        Error::PeerLost { place: Box::new(place), rank: rank as usize, how: "its link was closed".into() }
+    }
+
+    /// The message as its reader sees it.
+    fn change(&mut self, lane: u32, link: Incoming, message: Message, part: Part, bit: u32) -> Message {
+        match part {
+            Part::Tag => Message { tag: message.tag ^ 1 << (bit % 32), ..message },
+            Part::Length => Message { len: message.len ^ 1 << (bit % 24), ..message },
+            Part::Payload if message.len == 0 => message,
+            Part::Payload => {
+                let copy = self.changed.entry((lane, link)).or_insert_with(|| {
+                    let mut copy = vec![0; message.len].into_boxed_slice();
+                    // SAFETY: a message that was peeked and not released has `len` readable bytes; the copy is as long and new.
+                    unsafe { std::ptr::copy_nonoverlapping(message.at, copy.as_mut_ptr(), message.len) };
+                    let bit = bit as usize % (message.len * 8);
+                    copy[bit / 8] ^= 1 << (bit % 8);
+                    copy
+                });
+                Message { at: copy.as_ptr(), ..message }
+            }
+        }
+    }
+}
+
+impl<L: Links> Links for Faulty<L> {
+    fn rank(&self) -> u32 {
+        self.inner.rank()
+    }
+
+    fn size(&self) -> u32 {
+        self.inner.size()
+    }
+
+    fn reserve(&mut self, lane: u32, link: Outgoing, len: usize) -> Result<Result<*mut u8, Blocked>, Error> {
+        if let Outgoing::Pair(to) = link
+            && self.faults.closed(self.rank(), to, self.clock.now())
+        {
+            return Err(self.cut_off(to));
+        }
+        self.inner.reserve(lane, link, len)
+    }
+
+    fn publish(&mut self, lane: u32, link: Outgoing, len: usize, tag: u32) -> Result<(), Error> {
+        self.inner.publish(lane, link, len, tag)
+    }
+
+    fn peek(&mut self, lane: u32, link: Incoming) -> Result<Option<Message>, Error> {
+        let (now, from, to) = (self.clock.now(), link.rank(), self.rank());
+        if self.faults.closed(from, to, now) {
+            return Err(self.cut_off(from));
+        }
+        let Some(message) = self.inner.peek(lane, link)? else { return Ok(None) };
+        let head = self.heads.entry((lane, link)).or_insert_with(|| {
+            self.seen[from as usize] += 1;
+            self.left.remove(&from);
+            let number = self.seen[from as usize];
+            if self.faults.drops(from, to, number) {
+                return Head::Silent;
+            }
+            Head::Coming(now + self.faults.delay_of(from, to, number), self.faults.harm(from, to, number))
+        });
+        match *head {
+            Head::Silent => Ok(None),
+            Head::Coming(at, _) if now < at => Ok(None),
+            Head::Coming(_, None) => Ok(Some(message)),
+            Head::Coming(_, Some((part, bit))) => Ok(Some(self.change(lane, link, message, part, bit))),
+        }
+    }
+
+    fn release(&mut self, lane: u32, link: Incoming) {
+        self.heads.remove(&(lane, link));
+        self.changed.remove(&(lane, link));
+        self.inner.release(lane, link);
+    }
+
+    fn ranks_share_memory(&self) -> bool {
+        self.inner.ranks_share_memory()
+    }
+
+    fn share(&self, at: *const u8, len: usize) -> Shared {
+        self.inner.share(at, len)
+    }
+
+    fn resolve(&mut self, owner: u32, place: Shared, len: usize) -> Option<*mut u8> {
+        self.inner.resolve(owner, place, len)
+    }
+
+    fn message_limit(&self) -> usize {
+        self.inner.message_limit()
+    }
+}
+
+impl<L: Watch> Watch for Faulty<L> {
+    fn announce(&mut self, entered: &Entered) {
+        self.inner.announce(entered);
+    }
+
+    fn finish(&mut self, number: u64) {
+        self.inner.finish(number);
+    }
+
+    fn finished(&self, _rank: u32) -> u64 {
+        0 // The end of a call would be heard of before messages that are held back.
+    }
+
+    fn aborted(&self) -> bool {
+        self.inner.aborted()
+    }
+
+    fn trouble(&mut self, number: u64, blocked: Blocked) -> Option<Trouble> {
+        let now = self.clock.now();
+        if let Some(rank) = (0..self.size()).find(|rank| *rank != self.rank() && self.faults.gone(*rank, now)) {
+            return Some(Trouble::Lost { rank, how: "it died in a test".into() });
+        }
+        let trouble = self.inner.trouble(number, blocked)?;
+        if let Trouble::Lost { rank, .. } = trouble {
+            let noticed = *self.left.entry(rank).or_insert(now);
+            // It is heard of behind everything that the rank has sent: each message that is seen begins this wait anew.
+            if now < noticed + self.faults.delay * 2 {
+                return None;
+            }
+        }
+        Some(trouble)
+    }
+
+    fn entered(&self, rank: u32, number: u64) -> Option<Entered> {
+        self.inner.entered(rank, number)
+    }
+
+    fn waiting_for(&self, rank: u32) -> Option<u32> {
+        self.inner.waiting_for(rank)
+    }
+
+    fn stopped(&self, rank: u32) -> bool {
+        self.faults.stopped(rank, self.clock.now()).is_some() || self.inner.stopped(rank)
+    }
+
+    fn describe(&self, rank: u32, number: u64) -> String {
+        self.inner.describe(rank, number)
+    }
+
+    fn doze(&mut self, blocked: Blocked) {
+        self.inner.doze(blocked);
+    }
+
+    fn sleep(&mut self, limit: Duration) {
+        self.inner.sleep(limit);
+    }
+
+    fn rise(&mut self) {
+        self.inner.rise();
+    }
+
+    fn abort(&mut self, abort: Abort) -> Abort {
+        self.inner.abort(abort)
+    }
+
+    fn crowd(&self) -> (u32, u32) {
+        self.inner.crowd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transport::local::LocalLinks;
+
+    const LINK: (u32, Outgoing, Incoming) = (3, Outgoing::Pair(1), Incoming::Pair(0));
+
+    fn pair(faults: Faults, clock: &Clock) -> (Faulty<LocalLinks>, Faulty<LocalLinks>) {
+        let faults = Arc::new(faults);
+        let mut ends = LocalLinks::world(2).into_iter().map(|links| Faulty::new(links, faults.clone(), clock.clone()));
+        (ends.next().unwrap(), ends.next().unwrap())
+    }
+
+    fn send(links: &mut Faulty<LocalLinks>, bytes: &[u8], tag: u32) {
+        let (lane, link, _) = LINK;
+        let at = links.reserve(lane, link, bytes.len()).unwrap().unwrap();
+        // SAFETY: just reserved with that length.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), at, bytes.len()) };
+        links.publish(lane, link, bytes.len(), tag).unwrap();
+    }
+
+    fn look(links: &mut Faulty<LocalLinks>) -> Option<(usize, u32, u8)> {
+        let (lane, _, link) = LINK;
+        let message = links.peek(lane, link).unwrap()?;
+        // SAFETY: the tests below send messages of at least one byte.
+        Some((message.len, message.tag, unsafe { *message.at }))
+    }
+
+    #[test]
+    fn a_delayed_message_is_seen_at_its_time_and_not_before() {
+        let (clock, delay) = (Clock::default(), Duration::from_millis(10));
+        let mut waited = 0;
+        for seed in 0..20 {
+            let (mut one, mut two) = pair(Faults { seed, delay, ..Faults::default() }, &clock);
+            send(&mut one, &[7], 5);
+            if look(&mut two).is_none() {
+                let at = two.next_arrival().unwrap();
+                assert!(at > clock.now() && at < clock.now() + delay);
+                clock.move_to(at - Duration::from_nanos(1));
+                assert_eq!(look(&mut two), None);
+                clock.move_to(at);
+                waited += 1;
+            }
+            assert_eq!(look(&mut two), Some((1, 5, 7)));
+            assert_eq!(two.next_arrival(), None);
+        }
+        assert!(waited > 5, "{waited}");
+    }
+
+    #[test]
+    fn nothing_comes_behind_a_dropped_message() {
+        let drop = Mishap::Drop { from: 0, to: 1, number: 2 };
+        let (mut one, mut two) = pair(Faults { mishaps: vec![drop], ..Faults::default() }, &Clock::default());
+        send(&mut one, &[1], 0);
+        send(&mut one, &[2], 0);
+        assert_eq!(look(&mut two), Some((1, 0, 1)));
+        two.release(LINK.0, LINK.2);
+        send(&mut one, &[3], 0);
+        assert_eq!(look(&mut two), None);
+        assert!(one.reserve(LINK.0, LINK.1, 1).unwrap().is_err(), "its slots stay full");
+    }
+
+    #[test]
+    fn a_changed_message_shows_the_changed_bit_and_the_next_does_not() {
+        for (part, want) in [(Part::Tag, (1, 4, 8)), (Part::Length, (0, 5, 8)), (Part::Payload, (1, 5, 9))] {
+            let corrupt = Mishap::Corrupt { from: 0, to: 1, number: 1, part, bit: 0 };
+            let (mut one, mut two) = pair(Faults { mishaps: vec![corrupt], ..Faults::default() }, &Clock::default());
+            send(&mut one, &[8], 5);
+            send(&mut one, &[8], 5);
+            assert_eq!(look(&mut two), Some(want));
+            assert_eq!(look(&mut two), Some(want), "asking again gives the same message");
+            two.release(LINK.0, LINK.2);
+            assert_eq!(look(&mut two), Some((1, 5, 8)));
+        }
+    }
+
+    #[test]
+    fn a_closed_link_fails_at_both_ends_and_names_the_other() {
+        let close = Mishap::Close { from: 0, to: 1, at: Duration::from_secs(1) };
+        let clock = Clock::default();
+        let (mut one, mut two) = pair(Faults { mishaps: vec![close], ..Faults::default() }, &clock);
+        send(&mut one, &[8], 5);
+        clock.move_to(Duration::from_secs(1));
+        assert_eq!(one.reserve(LINK.0, LINK.1, 1).unwrap_err().culprits(), [1]);
+        assert_eq!(two.peek(LINK.0, LINK.2).unwrap_err().culprits(), [0]);
+    }
+}

@@ -112,6 +112,20 @@ impl Communicator {
         self.shared.lock().perform(request)
     }
 
+    /// The same for an operation of the library's own, which a forced algorithm does not bind.
+    fn perform_freely(&self, request: &Request) -> Result<()> {
+        self.shared.worker.finish();
+        let mut engine = self.shared.lock();
+        let forced = self.shared.config.algorithm;
+        if forced.is_none() {
+            return engine.perform(request);
+        }
+        engine.retune(&mut |tuning| tuning.algorithm = None);
+        let outcome = engine.perform(request);
+        engine.retune(&mut |tuning| tuning.algorithm = forced);
+        outcome
+    }
+
     /// Runs one operation on memory that is given by address: the door for other languages.
     ///
     /// # Safety

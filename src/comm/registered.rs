@@ -2,6 +2,7 @@
 //! lie, and nothing is copied through slots.
 
 use super::Communicator;
+use super::requests::Requests;
 use crate::error::{Error, Result};
 use crate::exec::Element;
 use crate::transport::shm::Piece;
@@ -66,7 +67,7 @@ impl Communicator {
         };
         // Whether all have it decides how all plan from now on, so all must hear of it.
         let mut lacking = [u32::from(memory.is_err())];
-        self.all_reduce(&mut lacking, crate::ReduceOp::Max)?;
+        self.perform_freely(&Requests(self).all_reduce(&mut lacking, crate::ReduceOp::Max)?)?;
         let mut memory = memory?;
         if lacking[0] != 0 {
             return Err(Error::misuse(

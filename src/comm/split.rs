@@ -7,6 +7,7 @@
 //! ```
 
 use super::processes::meet;
+use super::requests::Requests;
 use super::setup::over_shm;
 use super::{Communicator, setup};
 use crate::boot::{BootConfig, UniqueId, join};
@@ -27,7 +28,8 @@ impl Communicator {
     /// passes no color gets none. All ranks of this communicator must call it.
     pub fn split(&self, color: Option<u32>, key: i32) -> Result<Option<Communicator>> {
         let mut wishes = vec![0i64; 3 * self.size()];
-        self.all_gather(&[i64::from(color.is_some()), i64::from(color.unwrap_or(0)), i64::from(key)], &mut wishes)?;
+        let wish = [i64::from(color.is_some()), i64::from(color.unwrap_or(0)), i64::from(key)];
+        self.perform_freely(&Requests(self).all_gather(&wish, &mut wishes)?)?;
         let mut members: Vec<usize> = (0..self.size())
             .filter(|rank| Some(wishes[3 * rank + 1]) == color.map(i64::from) && wishes[3 * rank] == 1)
             .collect();
@@ -43,7 +45,8 @@ impl Communicator {
         let invitation =
             if leads { self.shared.kind.invite(members.len() as u32, &config) } else { Ok([0; INVITATION]) };
         let mut invitations = vec![0u8; INVITATION * self.size()];
-        self.all_gather(invitation.as_ref().unwrap_or(&[0; INVITATION]), &mut invitations)?;
+        let own = invitation.as_ref().unwrap_or(&[0; INVITATION]);
+        self.perform_freely(&Requests(self).all_gather(own, &mut invitations)?)?;
         invitation?;
         let Some(first) = members.first() else { return Ok(None) };
         let invitation = &invitations[first * INVITATION..][..INVITATION];

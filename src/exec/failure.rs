@@ -55,6 +55,14 @@ impl<L: Watch> Session<L> {
         }
     }
 
+    /// The error of a communicator that another rank, or another thread, has ended.
+    #[cold]
+    pub(super) fn take_up_abort(&mut self) -> Error {
+        // Who claims an abort says why at once; the links wait for that.
+        let own = self.links_ref().rank();
+        self.spread(Abort::CALLED, own, own, "the communicator has been aborted".into())
+    }
+
     /// A rank calls something else than this one.
     pub(super) fn disagreement(&mut self, rank: u32, theirs: String, ours: String) -> Error {
         let own = self.links_ref().rank();
@@ -72,7 +80,10 @@ impl<L: Watch> Session<L> {
                 Some((theirs, ours)) => self.torn(rank, theirs, ours),
                 None => self.spread(Abort::LOST, rank, rank, how),
             },
-            Trouble::Disagreement { rank, theirs } => self.disagreement(rank, theirs.to_string(), self.operation()),
+            Trouble::Disagreement { rank, theirs } => match self.difference(rank) {
+                Some((theirs, ours)) => self.torn(rank, theirs, ours),
+                None => self.disagreement(rank, theirs.to_string(), self.operation()),
+            },
         }
     }
 
@@ -104,9 +115,14 @@ impl<L: Watch> Session<L> {
     }
 
     fn torn(&mut self, rank: u32, theirs: Entered, ours: Entered) -> Error {
-        let same = theirs.to_string() == ours.to_string();
-        let what = "the same call, but followed with another plan (settings or library versions differ)";
-        self.disagreement(rank, if same { what.into() } else { theirs.to_string() }, ours.to_string())
+        let (mut words, own) = (theirs.to_string(), ours.to_string());
+        if words == own {
+            words += match theirs.is_unequal() {
+                true => " with other counts",
+                false => " by another plan (settings or versions of the library differ)",
+            };
+        }
+        self.disagreement(rank, words, own)
     }
 
     /// A message that is no part of what this rank does. The call in which the two ranks differ may lie a little back: what one of them
@@ -115,10 +131,28 @@ impl<L: Watch> Session<L> {
         if let Some((theirs, ours)) = self.difference(rank) {
             return self.torn(rank, theirs, ours);
         }
+        let ours = self.operation();
+        if tag == self.tag() {
+            let theirs = format!("it with other counts (a message of {len} bytes came where {expected} were expected)");
+            return self.disagreement(rank, theirs, ours);
+        }
+        if self.links_ref().entered(rank, self.operation_number()).is_none() {
+            return self.disagreement(rank, "something that lies too many operations back to be named".into(), ours);
+        }
         let what = format!(
             "a message of {len} bytes, tag {tag:#010x}, where one of {expected} bytes of this call was expected"
         );
         self.spread(Abort::BROKEN, rank, rank, what)
+    }
+
+    /// A rank has ended the call that this one is in, and this one still waits for it.
+    pub(super) fn nothing_more(&mut self, on: Blocked) -> Error {
+        let theirs = match on {
+            Blocked::Message(_) => "it with other counts, and has sent all that it will",
+            Blocked::Slot(_) => "it with other counts, and has taken all that it will",
+        };
+        let ours = self.operation();
+        self.disagreement(on.rank(), theirs.into(), ours)
     }
 
     /// The deadline has passed. What has come in the meantime counts: it may be this rank that was stopped for so long.

@@ -63,17 +63,12 @@ impl Point {
         (self.dtype as u32) << 24 | (self.count as u32 & 0xff_ffff)
     }
 
-    /// The same from a tag, in words.
+    /// The same from the tag of a message of that length, in words.
     pub fn describe_tag(tag: u32, len: usize) -> String {
+        let count = tag & 0xff_ffff;
         match DataType::from_number((tag >> 24) as u8) {
-            Some(dtype) if len <= CHUNK => {
-                let count = tag & 0xff_ffff;
-                if count as usize * dtype.size() == len {
-                    format!("{count} {dtype}")
-                } else {
-                    format!("a count of {dtype} that ends in {count} modulo 2^24")
-                }
-            }
+            Some(dtype) if count as usize * dtype.size() == len => format!("{count} {dtype}"),
+            Some(dtype) if len <= CHUNK => format!("{count} {dtype} (modulo 2^24)"),
             _ => format!("a message of {len} bytes of another kind"),
         }
     }

@@ -100,6 +100,9 @@ pub struct Session<L> {
     plans: PlanCache,
     /// Collectives entered so far.
     number: u64,
+    /// Of all collectives entered so far. It goes into what messages carry, so that ranks that once disagreed without noticing don't
+    /// understand each other's next message.
+    history: u64,
     waiting: VecDeque<Request>,
     /// The collective under way.
     current: Option<Box<Planned>>,
@@ -117,7 +120,20 @@ impl<L: Watch> Session<L> {
         let (waiting, points, scratch) = Default::default();
         let (ranks, processors) = links.crowd();
         let spins = if ranks <= processors { SHORT_SPINS } else { 0 };
-        Session { links, settings, plans, number: 0, waiting, current: None, points, scratch, spins, failed: None }
+        let (number, history) = (0, 0);
+        Session {
+            links,
+            settings,
+            plans,
+            number,
+            history,
+            waiting,
+            current: None,
+            points,
+            scratch,
+            spins,
+            failed: None,
+        }
     }
 
     /// The links.
@@ -151,31 +167,44 @@ impl<L: Watch> Session<L> {
         self.failed.as_ref()
     }
 
-    /// Puts an operation behind those under way.
+    /// Puts an operation behind those under way. What can't be done is refused here, before anything of it is sent.
     pub fn submit(&mut self, request: &Request) -> Result<()> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
+        }
+        if self.links.aborted() {
+            return Err(self.take_up_abort());
         }
         match request {
             Request::Collective { .. } if self.current.is_none() && self.waiting.is_empty() => {
                 return self.begin(request);
             }
-            Request::Collective { .. } => self.waiting.push_back(request.clone()),
+            Request::Collective { call, op, .. } => {
+                let planned = self.planned(call, *op)?;
+                self.plans.put(planned);
+                self.waiting.push_back(request.clone());
+            }
             Request::Send { to, count, dtype, at } => self.points.push(Point::send(*to, *at, *count, *dtype)),
             Request::Receive { from, count, dtype, at } => self.points.push(Point::receive(*from, *at, *count, *dtype)),
         }
         Ok(())
     }
 
+    /// The plan of a call with its kernel, or why it can't be done.
+    #[inline]
+    fn planned(&mut self, call: &Call, op: ReduceOp) -> Result<Box<Planned>> {
+        let mut planned = self.plans.take(&self.settings, self.links.rank(), call)?;
+        if call.reduction == Reduction::PreMulSum && call.collective.reduces() {
+            planned.kernel = Some(Kernel::new(call.dtype, op, self.settings.world.size())?);
+        }
+        Ok(planned)
+    }
+
     /// Begins a collective: plan, scratch, announcement.
     #[inline]
     fn begin(&mut self, request: &Request) -> Result<()> {
         let Request::Collective { call, op, input, output } = request else { return Ok(()) };
-        let rank = self.links.rank();
-        let mut planned = self.plans.take(&self.settings, rank, call)?;
-        if call.reduction == Reduction::PreMulSum && call.collective.reduces() {
-            planned.kernel = Some(Kernel::new(call.dtype, *op, self.settings.world.size())?);
-        }
+        let mut planned = self.planned(call, *op)?;
         self.number += 1;
         planned.entered.number = self.number;
         self.links.announce(&planned.entered);
@@ -184,8 +213,8 @@ impl<L: Watch> Session<L> {
         }
         let stream = planned.written >= STREAM_FROM && !std::ptr::eq(*input, *output);
         let buffers = Buffers { input: *input, output: *output, scratch: self.scratch.as_mut_ptr().cast() };
-        let digest = planned.entered.digest;
-        let tag = digest as u32 ^ (digest >> 32) as u32 ^ (self.number as u32).wrapping_mul(0x9e37_79b1);
+        self.history = (self.history.rotate_left(29) ^ planned.entered.digest).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let tag = self.tag();
         let mut done = 0;
         if let Some(short) = &planned.short {
             let errand = Errand { kernel: planned.kernel.as_ref(), buffers, tag, stream, spins: self.spins };
@@ -305,6 +334,7 @@ impl<L: Watch> Session<L> {
                 let since = *began.get_or_insert_with(Instant::now);
                 patience = pace.after(since.elapsed());
             }
+            let mut went_on = false;
             let polled = match patience {
                 Patience::Spin => {
                     std::hint::spin_loop();
@@ -315,9 +345,13 @@ impl<L: Watch> Session<L> {
                     self.poll()?
                 }
                 Patience::Sleep(limit) => {
-                    self.look_for_trouble(on)?;
-                    dozed = true;
-                    self.doze(on, limit)?
+                    if self.inspect(on)? {
+                        went_on = true;
+                        self.poll()?
+                    } else {
+                        dozed = true;
+                        self.doze(on, limit)?
+                    }
                 }
                 Patience::GiveUp => self.give_up(on)?,
             };
@@ -326,6 +360,7 @@ impl<L: Watch> Session<L> {
                 // A fold that has taken one message of several has moved on to wait for somebody else.
                 Poll::Blocked { on: now, moved } => moved || std::mem::replace(&mut on, now) != now,
             };
+            let moved = moved || went_on;
             if moved && pace.progressed() {
                 began = None;
             }
@@ -352,13 +387,25 @@ impl<L: Watch> Session<L> {
 
     /// Looks for a reason why the wait will not end.
     pub fn look_for_trouble(&mut self, on: Blocked) -> Result<()> {
+        self.inspect(on).map(|_goes_on| ())
+    }
+
+    /// The same; true: it goes on after all.
+    fn inspect(&mut self, on: Blocked) -> Result<bool> {
         let number = self.operation_number();
-        let Some(trouble) = self.links.trouble(number, on) else { return Ok(()) };
+        let trouble = self.links.trouble(number, on);
+        let ended = number > 0 && self.links.finished(on.rank()) >= number;
+        if trouble.is_none() && !ended {
+            return Ok(false);
+        }
         // What is already here counts: a peer may leave, or die, after it has sent all that this rank waits for.
-        // A fold that has taken one message of several has moved on to wait for somebody else.
+        // A step that takes from many may have got further without having moved: then it waits for another one now.
         match self.poll()? {
-            Poll::Blocked { on: now, moved: false } if now == on => Err(self.trouble_error(trouble)),
-            _ => Ok(()),
+            Poll::Blocked { moved: false, on: still } if still == on => Err(match trouble {
+                Some(trouble) => self.trouble_error(trouble),
+                None => self.nothing_more(on),
+            }),
+            _ => Ok(true),
         }
     }
 
@@ -369,6 +416,11 @@ impl<L: Watch> Session<L> {
             (None, Some(point)) => point.to_string(),
             (None, None) => String::new(),
         }
+    }
+
+    /// What the messages of the last collective that was begun carry.
+    pub(super) fn tag(&self) -> u32 {
+        (self.history >> 32) as u32
     }
 
     /// The number of the collective under way; 0: none.
@@ -392,8 +444,8 @@ impl<L: Watch> Session<L> {
         let (Fault::Stranger { rank, tag, len, .. }, Direction::Receive) = (&fault, point.direction) else {
             return self.fault(fault);
         };
-        let theirs = format!("a send of {} to rank {}", Point::describe_tag(*tag, *len), self.links.rank());
+        let theirs = format!("send of {} to rank {}", Point::describe_tag(*tag, *len), self.links.rank());
         let rank = *rank;
-        self.disagreement(rank, theirs, format!("a {point}"))
+        self.disagreement(rank, theirs, point.to_string())
     }
 }

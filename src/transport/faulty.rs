@@ -357,6 +357,14 @@ impl<L: Watch> Watch for Faulty<L> {
         self.inner.finish(number);
     }
 
+    fn finished(&self, _rank: u32) -> u64 {
+        0 // The end of a call would be heard of before messages that are held back.
+    }
+
+    fn aborted(&self) -> bool {
+        self.inner.aborted()
+    }
+
     fn trouble(&mut self, number: u64, blocked: Blocked) -> Option<Trouble> {
         let (now, faults) = (self.now(), &self.weather.faults);
         if let Some(rank) = (0..self.size()).find(|rank| *rank != self.rank() && faults.gone(*rank, now)) {

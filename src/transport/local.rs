@@ -26,6 +26,7 @@ struct Hub {
     /// For each link and reader: the messages that this reader has not released.
     queues: BTreeMap<(Key, u32), VecDeque<Packet>>,
     calls: Vec<BTreeMap<u64, Entered>>,
+    finished: Vec<u64>,
     waiting_for: Vec<Option<u32>>,
     left: Vec<bool>,
     /// Who reads or writes other ranks' buffers now.
@@ -91,6 +92,7 @@ impl LocalLinks {
         let ranks = groups.size();
         let hub = Hub {
             calls: vec![BTreeMap::new(); ranks as usize],
+            finished: vec![0; ranks as usize],
             waiting_for: vec![None; ranks as usize],
             left: vec![false; ranks as usize],
             in_windows: vec![false; ranks as usize],
@@ -245,7 +247,17 @@ impl Watch for LocalLinks {
         });
     }
 
-    fn finish(&mut self, _number: u64) {}
+    fn finish(&mut self, number: u64) {
+        self.world.change(|hub| hub.finished[self.rank as usize] = number);
+    }
+
+    fn finished(&self, rank: u32) -> u64 {
+        self.world.lock().finished[rank as usize]
+    }
+
+    fn aborted(&self) -> bool {
+        self.world.lock().abort.is_some()
+    }
 
     fn trouble(&mut self, number: u64, blocked: Blocked) -> Option<Trouble> {
         let hub = self.world.lock();

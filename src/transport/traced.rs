@@ -145,6 +145,14 @@ impl<L: Watch> Watch for Traced<L> {
         self.inner.finish(number);
     }
 
+    fn finished(&self, rank: u32) -> u64 {
+        self.inner.finished(rank)
+    }
+
+    fn aborted(&self) -> bool {
+        self.inner.aborted()
+    }
+
     fn trouble(&mut self, number: u64, blocked: Blocked) -> Option<Trouble> {
         self.inner.trouble(number, blocked)
     }

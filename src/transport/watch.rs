@@ -13,6 +13,13 @@ pub trait Watch: Links {
     /// Notes that this rank has ended that call.
     fn finish(&mut self, number: u64);
 
+    /// The number of the last call that a rank has ended. What it sent in that call can be seen by whoever has seen
+    /// this number. 0: not known.
+    fn finished(&self, rank: u32) -> u64;
+
+    /// Whether somebody has ended the communicator: a glance, at the beginning of every call.
+    fn aborted(&self) -> bool;
+
     /// Looks for a reason why a wait in that call will not end.
     fn trouble(&mut self, number: u64, blocked: Blocked) -> Option<Trouble>;
 
@@ -161,6 +168,13 @@ impl Entered {
     }
 }
 
+impl Entered {
+    /// Whether the call has a count for each rank.
+    pub fn is_unequal(&self) -> bool {
+        self.kinds >> 24 & 1 != 0
+    }
+}
+
 impl std::fmt::Display for Entered {
     /// `all_reduce of 1024 f32 (sum)`; numbers that are no such thing are printed as they are.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -172,7 +186,7 @@ impl std::fmt::Display for Entered {
         if collective == Collective::Barrier {
             return Ok(());
         }
-        if self.kinds >> 24 & 1 != 0 {
+        if self.is_unequal() {
             write!(f, " (unequal) of {dtype}")?
         } else {
             write!(f, " of {} {dtype}", self.count)?

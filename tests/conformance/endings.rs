@@ -21,7 +21,7 @@ pub fn abort_ends_waiting_ranks(scene: &Scene) {
             if scene.rank() == aborting {
                 threads.spawn(|| communicator.abort("the user pressed a key"));
             }
-            communicator.barrier()
+            communicator.barrier().and_then(|()| communicator.barrier())
         });
         match &outcome {
             Err(Error::Aborted { rank, reason, .. }) => {

@@ -149,12 +149,12 @@ impl Status {
     /// Notes that this rank has ended that call.
     #[inline]
     pub fn finish(&self, number: u64) {
-        self.finished.store(number, Ordering::Relaxed);
+        self.finished.store(number, Ordering::Release);
     }
 
     /// The number of the last call it has entered, and of the last it has ended.
     pub fn progress(&self) -> (u64, u64) {
-        (self.entered.load(Ordering::Acquire), self.finished.load(Ordering::Relaxed))
+        (self.entered.load(Ordering::Acquire), self.finished.load(Ordering::Acquire))
     }
 
     /// What that rank did under that number, if it remembers.

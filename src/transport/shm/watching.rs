@@ -60,6 +60,15 @@ impl Watch for ShmLinks {
         self.segment().status(self.rank()).finish(number);
     }
 
+    fn finished(&self, rank: u32) -> u64 {
+        self.segment().status(rank).progress().1
+    }
+
+    #[inline]
+    fn aborted(&self) -> bool {
+        self.segment().header().aborted()
+    }
+
     fn trouble(&mut self, number: u64, blocked: Blocked) -> Option<Trouble> {
         if let Some(abort) = self.abort_reason() {
             return Some(Trouble::Aborted(abort));

@@ -109,7 +109,7 @@ fn together(engines: &mut [MutexGuard<'_, Box<dyn Engine>>], timeout: Duration) 
             began = None;
             continue;
         }
-        let mut patience = pace.next();
+        let mut patience = pace.advise();
         if patience == Patience::Clock {
             patience = pace.after(began.get_or_insert_with(Instant::now).elapsed());
         }

@@ -287,7 +287,11 @@ struct EndAll<'a>(&'a RefCell<Vec<Arc<Completion>>>);
 
 impl EndAll<'_> {
     fn end(&self) -> Result<()> {
-        self.0.borrow_mut().drain(..).fold(Ok(()), |all, one| all.and(one.wait(None).unwrap_or(Ok(()))))
+        let mut outcome = Ok(());
+        for completion in self.0.borrow_mut().drain(..) {
+            outcome = outcome.and(completion.wait(None).unwrap_or(Ok(())));
+        }
+        outcome
     }
 }
 

@@ -67,7 +67,7 @@ impl Pace {
 
     /// What to do next, without a look at the clock.
     #[inline]
-    pub fn next(&mut self) -> Patience {
+    pub fn advise(&mut self) -> Patience {
         if self.spins < self.spins_allowed {
             self.spins += 1;
             return Patience::Spin;
@@ -102,16 +102,16 @@ mod tests {
     fn a_wait_spins_then_yields_then_sleeps_then_gives_up() {
         let mut pace = Pace::new(2, 2, Duration::from_secs(1));
         for _ in 0..SPINS_ALONE {
-            assert_eq!(pace.next(), Patience::Spin);
+            assert_eq!(pace.advise(), Patience::Spin);
         }
-        assert_eq!(pace.next(), Patience::Clock);
+        assert_eq!(pace.advise(), Patience::Clock);
         assert_eq!(pace.after(Duration::ZERO), Patience::Yield);
         for _ in 0..YIELDS_PER_LOOK {
-            assert_eq!(pace.next(), Patience::Yield);
+            assert_eq!(pace.advise(), Patience::Yield);
         }
-        assert_eq!(pace.next(), Patience::Clock);
+        assert_eq!(pace.advise(), Patience::Clock);
         assert_eq!(pace.after(Duration::from_millis(2)), Patience::Sleep(NAP));
-        assert_eq!(pace.next(), Patience::Clock, "after a sleep the clock is looked at again");
+        assert_eq!(pace.advise(), Patience::Clock, "after a sleep the clock is looked at again");
         assert_eq!(pace.after(Duration::from_millis(995)), Patience::Sleep(Duration::from_millis(5)));
         assert_eq!(pace.after(Duration::from_secs(1)), Patience::GiveUp);
     }
@@ -119,16 +119,16 @@ mod tests {
     #[test]
     fn progress_begins_patience_anew() {
         let mut pace = Pace::new(4, 2, Duration::from_secs(1));
-        while pace.next() != Patience::Clock {}
+        while pace.advise() != Patience::Clock {}
         assert!(pace.progressed());
-        assert_eq!(pace.next(), Patience::Spin);
+        assert_eq!(pace.advise(), Patience::Spin);
         assert!(!pace.progressed());
     }
 
     #[test]
     fn ranks_that_share_processors_hardly_spin() {
         let mut pace = Pace::new(3, 2, Duration::from_secs(1));
-        let spins = std::iter::from_fn(|| (pace.next() == Patience::Spin).then_some(())).count();
+        let spins = std::iter::from_fn(|| (pace.advise() == Patience::Spin).then_some(())).count();
         assert_eq!(spins as u32, SPINS_CROWDED);
     }
 }

@@ -329,7 +329,7 @@ impl<L: Watch> Session<L> {
         let mut began = None;
         let mut dozed = false;
         loop {
-            let mut patience = pace.next();
+            let mut patience = pace.advise();
             if patience == Patience::Clock {
                 let since = *began.get_or_insert_with(Instant::now);
                 patience = pace.after(since.elapsed());

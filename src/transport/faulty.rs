@@ -8,7 +8,8 @@
 //! ```
 //!
 //! Everything follows from [`Faults`], which is data, and from a [`Clock`] that the caller moves: the same run twice gives the same faults.
-//! All ranks of a world share one [`Weather`]. The faults are on the reader's side, so the writer sees of them what it would see of a slow or lost peer: slots that stay full.
+//! All ranks of a world share one [`Weather`]. The faults are on the reader's side, so the writer sees of them what it would see of a slow
+//! or lost peer: slots that stay full.
 //!
 //! What must be detected: a changed tag or length, always, because the executor compares both with the plan. What can't be: a changed
 //! payload, because no message carries a checksum; memory of the same host and the transports between hosts are trusted with that.

@@ -47,7 +47,7 @@ pub fn every_border(scene: &Scene) {
         for (number, bytes) in bytes.iter().enumerate() {
             for dtype in [DataType::I8, DataType::Bf16, DataType::F32, DataType::F64] {
                 // Of the long ones each type takes a part; together they take all.
-                if *bytes > 4096 && (number + dtype as usize + kind as usize) % 4 != 0 {
+                if *bytes > 4096 && !(number + dtype as usize + kind as usize).is_multiple_of(4) {
                     continue;
                 }
                 let mut trial = Trial::new(kind, dtype, Reduction::Sum, bytes / dtype.size());

@@ -116,7 +116,8 @@ trait Float: Copy {
 }
 
 macro_rules! floats {
-    ($($type:ty: roundoff $roundoff:literal, least $least:literal, whole $most:literal of $many:literal, $double:literal, $wide:expr, $narrow:expr;)*) => {$(
+    ($($type:ty: roundoff $roundoff:literal, least $least:literal, whole $most:literal of $many:literal, $double:literal,
+        $wide:expr, $narrow:expr;)*) => {$(
         impl Float for $type {
             const ROUNDOFF: f64 = $roundoff;
             const LEAST: f64 = $least;

@@ -126,7 +126,7 @@ pub fn a_group_on_several_communicators(scene: &Scene) {
         let count = 1 + chance.below(40_000);
         let (mut first, mut second) = (vec![1i32; count], vec![scene.rank() as u64; count]);
         let mut group = one.group();
-        if scene.rank() % 2 == 0 {
+        if scene.rank().is_multiple_of(2) {
             group.all_reduce(&mut first, ReduceOp::Sum).expect("collected");
             group.on(&two).all_reduce(&mut second, ReduceOp::Max).expect("collected");
         } else {

@@ -168,7 +168,7 @@ impl Trial {
     fn block(&self, from: usize, to: usize) -> usize {
         let chance = hash(&[self.salt, 77, if self.kind == AllToAllV { from as u64 } else { 0 }, to as u64]) as usize;
         match self.kind.is_unequal() {
-            true if chance % 4 == 0 => 0,
+            true if chance.is_multiple_of(4) => 0,
             true => chance / 4 % (self.count + 1),
             false => self.count,
         }
@@ -184,7 +184,7 @@ impl Trial {
 
     /// The factor of a rank in a pre-multiplied sum.
     fn factor(rank: usize) -> i64 {
-        if rank % 2 == 0 { 1 } else { -1 }
+        if rank.is_multiple_of(2) { 1 } else { -1 }
     }
 
     fn op(&self, rank: usize) -> ReduceOp {

@@ -191,7 +191,7 @@ impl World {
                 self.after(number, polled)
             }
             Phase::Blocked(on) => {
-                let mut patience = rank.pace.next();
+                let mut patience = rank.pace.advise();
                 if patience == Patience::Clock {
                     patience = rank.pace.after(now - *rank.began.get_or_insert(now));
                 }

@@ -48,6 +48,12 @@ pub(super) struct Rank<'a> {
     second: Memory,
 }
 
+/// What must come out at a position.
+type Expected = dyn Fn(u64) -> f64;
+
+/// Counts the wrong elements of a stretch of the result: its first one, its length, what must be there.
+type Compare<'a> = dyn Fn(usize, u64, &Expected) -> u64 + 'a;
+
 /// What one case needs to be called.
 struct Shape<'s, T> {
     case: &'s Case,
@@ -359,7 +365,7 @@ impl<T: Number> Shape<'_, T> {
     fn wrong_here(&self, rank: u32, ranks: u32) -> u64 {
         let (count, reduction) = (self.count as u64, self.case.reduction);
         let result = if self.in_place { &*self.a } else { &*self.b };
-        let compare = |at: usize, len: u64, expected: &dyn Fn(u64) -> f64| -> u64 {
+        let compare = |at: usize, len: u64, expected: &Expected| -> u64 {
             let elements = result[at..].iter().take(len as usize).enumerate();
             elements.filter(|(i, element)| element.number() != T::from_number(expected(*i as u64)).number()).count()
                 as u64
@@ -396,12 +402,7 @@ impl<T: Number> Shape<'_, T> {
         }
     }
 
-    fn compare_blocks(
-        &self,
-        ranks: u32,
-        compare: &dyn Fn(usize, u64, &dyn Fn(u64) -> f64) -> u64,
-        expected: &dyn Fn(u32) -> Box<dyn Fn(u64) -> f64>,
-    ) -> u64 {
+    fn compare_blocks(&self, ranks: u32, compare: &Compare<'_>, expected: &dyn Fn(u32) -> Box<Expected>) -> u64 {
         (0..ranks).map(|source| compare(source as usize * self.count, self.count as u64, &expected(source))).sum()
     }
 }

@@ -21,6 +21,8 @@ pub trait Engine: Send {
     fn poll(&mut self) -> Result<Poll>;
     /// Everything that was submitted, to its end.
     fn finish(&mut self) -> Result<()>;
+    /// After an error: waits until no other rank can touch the buffers of what failed.
+    fn settle(&mut self);
     /// Looks for a reason why a wait will not end.
     fn look_for_trouble(&mut self, on: Blocked) -> Result<()>;
     /// The deadline has passed.
@@ -74,6 +76,10 @@ impl<L: Watch + GiveBack + Send> Engine for Session<L> {
 
     fn finish(&mut self) -> Result<()> {
         Session::finish(self)
+    }
+
+    fn settle(&mut self) {
+        Session::settle(self)
     }
 
     fn look_for_trouble(&mut self, on: Blocked) -> Result<()> {

@@ -75,6 +75,7 @@ impl<'c> Group<'c, '_> {
             [engine] => engine.finish(),
             _ => together(&mut engines, self.on.shared.config.timeout),
         };
+        engines.iter_mut().for_each(|engine| engine.settle());
         refused.and(ran)
     }
 }

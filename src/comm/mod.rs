@@ -161,6 +161,7 @@ impl Shared {
             // The operation that panicked may have left borrowed buffers behind: nothing may touch them again.
             let mut engine = PoisonError::into_inner(poisoned);
             engine.abort("this rank panicked inside an operation");
+            engine.settle();
             self.engine.clear_poison();
             engine
         })

@@ -93,6 +93,7 @@ impl<L: Watch> Session<L> {
             Fault::Links(Error::PeerLost { rank, how, .. }) => {
                 return self.spread(Abort::LOST, rank as u32, rank as u32, how);
             }
+            Fault::Aborted => return self.take_up_abort(),
             Fault::Links(error) => {
                 // What this rank's own system refused: the others get it in words, this rank as it is.
                 let own = self.links_ref().rank();

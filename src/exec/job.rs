@@ -35,6 +35,8 @@ pub enum Fault {
     },
     /// The links failed.
     Links(Error),
+    /// Somebody has ended the communicator.
+    Aborted,
 }
 
 impl From<Error> for Fault {
@@ -91,6 +93,11 @@ impl Job {
         let (plain, kernel, tag, stream, windows) = Default::default();
         let context = Context { program, without_windows, plain, kernel, buffers, tag, stream, windows };
         Job { context, cursors: Vec::new() }
+    }
+
+    /// Whether it works on other ranks' buffers, and they on this one's.
+    pub(super) fn has_windows(&self) -> bool {
+        self.context.without_windows.is_some()
     }
 
     /// Begins a call: `tag` is what all its messages carry, `stream` asks for non-temporal stores into outputs.

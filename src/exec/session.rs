@@ -111,6 +111,8 @@ pub struct Session<L> {
     /// Polls for one message before a call takes the long path.
     spins: u32,
     failed: Option<Error>,
+    /// The failed call has shown its buffers to the others, who may still be at work on them.
+    exposed: bool,
 }
 
 impl<L: Watch> Session<L> {
@@ -133,6 +135,7 @@ impl<L: Watch> Session<L> {
             scratch,
             spins,
             failed: None,
+            exposed: false,
         }
     }
 
@@ -253,6 +256,9 @@ impl<L: Watch> Session<L> {
                 Ok(Progress::Done) => {
                     moved = true;
                     if let Some(planned) = self.current.take() {
+                        if planned.job.has_windows() {
+                            self.links.close_windows();
+                        }
                         self.plans.put(planned);
                     }
                     self.links.finish(self.number);
@@ -311,16 +317,29 @@ impl<L: Watch> Session<L> {
         self.finish()
     }
 
+    /// After an error: waits until no other rank can touch the buffers of the call that failed. Only then they are the caller's again.
+    /// `perform` and `finish` do it by themselves; who polls must do it.
+    pub fn settle(&mut self) {
+        if std::mem::take(&mut self.exposed) {
+            self.links.await_closed_windows();
+        }
+    }
+
     /// Everything that was submitted, to its end.
     #[inline]
     pub fn finish(&mut self) -> Result<()> {
         if self.current.is_none() && self.points.is_empty() && self.failed.is_none() {
             return Ok(());
         }
-        match self.poll()? {
-            Poll::Idle => Ok(()),
-            Poll::Blocked { on, .. } => self.wait(on),
+        let outcome = match self.poll() {
+            Ok(Poll::Idle) => return Ok(()),
+            Ok(Poll::Blocked { on, .. }) => self.wait(on),
+            Err(error) => Err(error),
+        };
+        if outcome.is_err() {
+            self.settle();
         }
+        outcome
     }
 
     fn wait(&mut self, mut on: Blocked) -> Result<()> {
@@ -408,9 +427,13 @@ impl<L: Watch> Session<L> {
         self.current.as_ref().map_or(0, |_| self.number)
     }
 
-    /// Notes the error that ends this communicator; the first one stays.
+    /// Notes the error that ends this communicator, which all ranks hear of; the first one stays.
     pub(super) fn fail(&mut self, error: Error) -> Error {
-        self.current = None;
+        if self.current.take().is_some_and(|planned| planned.job.has_windows()) {
+            // First this rank's hands off the others' buffers: two that fail must not wait for each other.
+            self.links.close_windows();
+            self.exposed = true;
+        }
         self.points.clear();
         self.waiting.clear();
         self.failed.get_or_insert(error).clone()

@@ -277,6 +277,18 @@ impl<L: Links> Links for Faulty<L> {
         self.inner.resolve(owner, place, len)
     }
 
+    fn open_windows(&mut self) -> bool {
+        self.inner.open_windows()
+    }
+
+    fn close_windows(&mut self) {
+        self.inner.close_windows();
+    }
+
+    fn await_closed_windows(&mut self) {
+        self.inner.await_closed_windows();
+    }
+
     fn message_limit(&self) -> usize {
         self.inner.message_limit()
     }

@@ -29,6 +29,8 @@ struct Hub {
     finished: Vec<u64>,
     waiting_for: Vec<Option<u32>>,
     left: Vec<bool>,
+    /// Who reads and writes others' buffers now.
+    in_windows: Vec<bool>,
     abort: Option<Abort>,
     /// Counts everything that happens, so that a sleeper can tell whether it missed something.
     events: u64,
@@ -90,6 +92,7 @@ impl LocalLinks {
             finished: vec![0; ranks as usize],
             waiting_for: vec![None; ranks as usize],
             left: vec![false; ranks as usize],
+            in_windows: vec![false; ranks as usize],
             ..Hub::default()
         };
         let world = Arc::new(Meeting { hub: Mutex::new(hub), changed: Condvar::new() });
@@ -206,6 +209,31 @@ impl Links for LocalLinks {
 
     fn resolve(&mut self, _owner: u32, place: Shared, _len: usize) -> Option<*mut u8> {
         Some(std::ptr::with_exposed_provenance_mut(usize::try_from(place.at.checked_sub(1)?).ok()?))
+    }
+
+    fn open_windows(&mut self) -> bool {
+        let rank = self.rank as usize;
+        self.world.change(|hub| {
+            hub.in_windows[rank] = hub.abort.is_none();
+            hub.in_windows[rank]
+        })
+    }
+
+    fn close_windows(&mut self) {
+        self.world.change(|hub| hub.in_windows[self.rank as usize] = false);
+    }
+
+    fn await_closed_windows(&mut self) {
+        // No deadline: the others are threads, which come to the end of their step or have ended.
+        let mut hub = self.world.lock();
+        while hub
+            .in_windows
+            .iter()
+            .enumerate()
+            .any(|(rank, open)| *open && rank != self.rank as usize && !hub.left[rank])
+        {
+            hub = self.world.changed.wait(hub).unwrap_or_else(PoisonError::into_inner);
+        }
     }
 
     fn message_limit(&self) -> usize {

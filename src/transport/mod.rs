@@ -141,6 +141,17 @@ pub trait Links {
     /// The address here of a range that rank `owner` described so, or nothing if it isn't in that rank's shared memory.
     fn resolve(&mut self, owner: u32, place: Shared, len: usize) -> Option<*mut u8>;
 
+    /// Says that this rank reads and writes others' buffers from here on. False: the communicator has been aborted, the buffers may be
+    /// gone, and nothing may be touched. Whoever aborts or hears of it gives its own buffers back only after `await_closed_windows`.
+    fn open_windows(&mut self) -> bool;
+
+    /// Says that this rank touches others' buffers no more.
+    fn close_windows(&mut self);
+
+    /// After an abort: waits until no other rank can touch this one's buffers any more. Short: whoever has windows open comes to the end
+    /// of its step and hears of the abort.
+    fn await_closed_windows(&mut self);
+
     /// Bytes that one message may have.
     fn message_limit(&self) -> usize;
 }

@@ -4,8 +4,10 @@ use super::layout::{LANES, SLOT_BYTES};
 use super::ring::{IN_LINE, INLINE, LINES, Line, Reader, Released, SLOTS, Writer};
 use super::segment::{HEAP_SPAN, Segment};
 use super::staging::Budget;
+use super::status::Life;
 use crate::error::{Error, Place};
 use crate::plan::{Group, World};
+use crate::sys::barrier;
 use crate::sys::process::Watched;
 use crate::transport::{Blocked, Incoming, Links, Message, Outgoing, Shared};
 use std::sync::Arc;
@@ -14,6 +16,9 @@ use std::sync::Arc;
 const BOARDS: usize = 3;
 
 const PAGE: usize = 4096;
+
+/// After an abort: a process that takes longer to end the step that it is in counts as stopped.
+const STOPPED: std::time::Duration = std::time::Duration::from_millis(500);
 
 /// One outgoing link: this rank writes.
 #[derive(Debug)]
@@ -105,6 +110,8 @@ impl ShmLinks {
         let heaps = vec![(segment.clone(), (0..size).collect())];
         let processes = vec![None; size as usize];
         let processors = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
+        // Also who never sleeps must be reached by the fences of those who do.
+        barrier::register();
         ShmLinks { rank, size, out, incoming, budget, segment, heaps, processes, processors }
     }
 
@@ -407,6 +414,45 @@ impl Links for ShmLinks {
             return None;
         }
         segment.heap()?.range(segment.heap_offset(owner) + offset, len)
+    }
+
+    fn open_windows(&mut self) -> bool {
+        let status = self.segment.status(self.rank);
+        status.set_in_windows(true);
+        // This rank's store must be seen by whoever aborts, or the abort here: whoever aborts runs the fence for both, if it can.
+        if barrier::register() {
+            std::sync::atomic::compiler_fence(std::sync::atomic::Ordering::SeqCst);
+        } else {
+            std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+        }
+        let aborted = self.segment.header().aborted();
+        if aborted {
+            status.set_in_windows(false);
+        }
+        !aborted
+    }
+
+    #[inline]
+    fn close_windows(&mut self) {
+        self.segment.status(self.rank).set_in_windows(false);
+    }
+
+    fn await_closed_windows(&mut self) {
+        std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+        barrier::fence_everybody();
+        let began = std::time::Instant::now();
+        for rank in (0..self.size).filter(|rank| *rank != self.rank) {
+            let status = self.segment.status(rank);
+            while status.in_windows() && status.life() != Life::Left {
+                // A thread comes to the end of its step. A process may be dead, or stopped for ever: what it still does to registered
+                // memory, which stays mapped, does no harm but to the contents of a result that there is none of.
+                let gone = self.process(rank).is_some_and(|process| process.gone() || began.elapsed() > STOPPED);
+                if gone {
+                    break;
+                }
+                std::thread::sleep(std::time::Duration::from_micros(50));
+            }
+        }
     }
 
     fn message_limit(&self) -> usize {

@@ -100,7 +100,8 @@ pub struct Status {
     life: AtomicU32,
     /// The rank waited for, plus one; 0: not waiting, or not for long.
     waiting_for: AtomicU32,
-    _reserved: AtomicU32,
+    /// 1 while the rank reads and writes others' buffers.
+    in_windows: AtomicU32,
     entered: AtomicU64,
     finished: AtomicU64,
     _apart: [u64; 4],
@@ -166,6 +167,17 @@ impl Status {
         let entered = Entered { number, digest: record.digest.load(Ordering::Relaxed), count, kinds };
         fence(Ordering::Acquire);
         (record.number.load(Ordering::Relaxed) == number).then_some(entered)
+    }
+
+    /// Notes whether this rank reads and writes others' buffers. What it did to them before the end is seen by whoever sees the end.
+    #[inline]
+    pub fn set_in_windows(&self, open: bool) {
+        self.in_windows.store(u32::from(open), Ordering::Release);
+    }
+
+    /// Whether that rank reads and writes others' buffers.
+    pub fn in_windows(&self) -> bool {
+        self.in_windows.load(Ordering::Acquire) != 0
     }
 
     /// Says for whom this rank has been waiting for long; None: no more.

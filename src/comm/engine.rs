@@ -21,12 +21,10 @@ pub trait Engine: Send {
     fn poll(&mut self) -> Result<Poll>;
     /// Everything that was submitted, to its end.
     fn finish(&mut self) -> Result<()>;
-    /// After an error: waits until no other rank can touch the buffers of what failed.
-    fn settle(&mut self);
     /// Looks for a reason why a wait will not end.
     fn look_for_trouble(&mut self, on: Blocked) -> Result<()>;
     /// The deadline has passed.
-    fn give_up(&mut self, on: Blocked) -> Error;
+    fn give_up(&mut self, on: Blocked) -> Result<Poll>;
     /// Ends the communicator everywhere.
     fn abort(&mut self, reason: &str) -> Error;
     /// The error that ended the communicator.
@@ -78,15 +76,11 @@ impl<L: Watch + GiveBack + Send> Engine for Session<L> {
         Session::finish(self)
     }
 
-    fn settle(&mut self) {
-        Session::settle(self)
-    }
-
     fn look_for_trouble(&mut self, on: Blocked) -> Result<()> {
         Session::look_for_trouble(self, on)
     }
 
-    fn give_up(&mut self, on: Blocked) -> Error {
+    fn give_up(&mut self, on: Blocked) -> Result<Poll> {
         Session::give_up(self, on)
     }
 

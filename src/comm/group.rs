@@ -75,7 +75,6 @@ impl<'c> Group<'c, '_> {
             [engine] => engine.finish(),
             _ => together(&mut engines, self.on.shared.config.timeout),
         };
-        engines.iter_mut().for_each(|engine| engine.settle());
         refused.and(ran)
     }
 }
@@ -126,7 +125,8 @@ fn together(engines: &mut [MutexGuard<'_, Box<dyn Engine>>], timeout: Duration) 
             }
             Patience::GiveUp => {
                 for (number, on) in waits {
-                    engines[number].give_up(on);
+                    // As above; and what moves after all is seen by the next poll too.
+                    let _found_by_next_poll = engines[number].give_up(on);
                 }
             }
         }

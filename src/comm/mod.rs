@@ -26,6 +26,7 @@ pub use work::{Scope, ScopedWork, StableBuffer, Work};
 
 use crate::error::{Error, Result};
 use crate::exec::{Element, Request};
+use crate::transport::shm::Heaps;
 use crate::types::{Call, Collective, DataType, ReduceOp, Reduction};
 use engine::Engine;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -52,6 +53,10 @@ struct Shared {
     /// Communicators made from this one so far, for their names.
     children: std::sync::atomic::AtomicUsize,
     heap: registered::Heap,
+    /// Heaps that this communicator's ranks can address, for those that are split from it.
+    heaps: Heaps,
+    /// Whether registered memory exists: agreed by all ranks.
+    windows: std::sync::atomic::AtomicBool,
 }
 
 impl std::fmt::Debug for Communicator {
@@ -62,11 +67,13 @@ impl std::fmt::Debug for Communicator {
 
 impl Communicator {
     fn over(parts: setup::Parts) -> Communicator {
-        let setup::Parts { engine, door, heap, kind, config } = parts;
+        let setup::Parts { engine, door, heap, heaps, windows, kind, config } = parts;
+        let windows = windows.into();
         let (rank, size) = (engine.rank() as usize, engine.size() as usize);
         let name = config.name.clone();
         let (engine, worker, children) = (Mutex::new(engine), Worker::default(), Default::default());
-        let shared = Arc::new(Shared { rank, size, name, config, kind, engine, door, worker, children, heap });
+        let shared =
+            Arc::new(Shared { rank, size, name, config, kind, engine, door, worker, children, heap, heaps, windows });
         setup::remember(&shared);
         Communicator { shared }
     }
@@ -161,7 +168,6 @@ impl Shared {
             // The operation that panicked may have left borrowed buffers behind: nothing may touch them again.
             let mut engine = PoisonError::into_inner(poisoned);
             engine.abort("this rank panicked inside an operation");
-            engine.settle();
             self.engine.clear_poison();
             engine
         })

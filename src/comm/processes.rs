@@ -1,6 +1,7 @@
 //! Communicators whose ranks are processes: they meet (`boot`), agree on what must be the same everywhere, and map one segment.
 
 use super::setup::over_shm;
+use super::split::Parent;
 use super::{Communicator, setup};
 use crate::boot::{BootConfig, Rendezvous, UniqueId, join};
 use crate::config::{Config, Transport};
@@ -40,7 +41,7 @@ impl Communicator {
         let mut boot = BootConfig::from_env()?;
         boot.timeout = config.init_timeout;
         let meeting = join(id, rank, size, &boot)?;
-        meet(meeting, config)
+        meet(meeting, config, None)
     }
 }
 
@@ -63,15 +64,16 @@ impl Communicator {
         boot.timeout = config.init_timeout;
         boot.one_host |= launch.is_one_host();
         let id = crate::boot::meet(&launch, &boot)?;
-        meet(join(&id, launch.rank, launch.size, &boot)?, config).map(Some)
+        meet(join(&id, launch.rank, launch.size, &boot)?, config, None).map(Some)
     }
 }
 
 /// From the meeting to the communicator; whatever fails here is told to all.
-pub(super) fn meet(mut meeting: Rendezvous, config: &Config) -> Result<Communicator> {
+pub(super) fn meet(mut meeting: Rendezvous, config: &Config, parent: Option<&Parent>) -> Result<Communicator> {
     match share(&mut meeting, config) {
-        Ok(links) => {
-            let communicator = over_shm(links, config, false);
+        Ok(mut links) => {
+            let windows = parent.is_some_and(|parent| parent.lend(&mut links));
+            let communicator = over_shm(links, config, windows);
             // Nobody leaves before all have marked themselves present: from here on deaths are noticed in the segment.
             meeting.barrier()?;
             Ok(communicator)

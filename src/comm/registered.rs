@@ -75,7 +75,9 @@ impl Communicator {
                 "Look at that rank's error, or ask for less",
             ));
         }
-        self.shared.lock().retune(&mut |tuning| tuning.windows = true);
+        if !self.shared.windows.swap(true, std::sync::atomic::Ordering::Relaxed) {
+            self.shared.lock().retune(&mut |tuning| tuning.windows = true);
+        }
         let at = match &mut memory {
             Memory::Shared(piece) => piece.at().cast(),
             Memory::Own(own) => own.as_mut_ptr().cast(),

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::exec::{Session, Settings};
 use crate::plan::{Tuning, World};
 use crate::transport::local::{LocalDoor, LocalLinks};
-use crate::transport::shm::{Budget, HeapAllocator, Holder, Life, POINT_TO_POINT, Segment, ShmLinks};
+use crate::transport::shm::{Budget, HeapAllocator, Heaps, Holder, Life, POINT_TO_POINT, Segment, ShmLinks};
 use crate::transport::{Abort, Links, Watch};
 use std::sync::{Arc, Mutex, Once, PoisonError, Weak};
 
@@ -53,6 +53,8 @@ pub(super) struct Parts {
     pub engine: Box<dyn Engine>,
     pub door: Arc<dyn Door>,
     pub heap: super::registered::Heap,
+    pub heaps: Heaps,
+    pub windows: bool,
     pub kind: Kind,
     pub config: Config,
 }
@@ -77,7 +79,7 @@ impl Communicator {
         Ok((0..ranks)
             .map(|rank| {
                 let links = ShmLinks::new(segment.clone(), rank, &world, Budget::process().clone());
-                over_shm(links, config, true)
+                over_shm(links, config, false)
             })
             .collect())
     }
@@ -88,7 +90,15 @@ pub(super) fn over_reference(links: LocalLinks, config: &Config) -> Communicator
     let door = Arc::new(links.door());
     let world = World::flat(links.size());
     let engine = Box::new(Session::new(links, settings(config, world, false, 1)));
-    Communicator::over(Parts { engine, door, heap: None, kind: Kind::Reference, config: config.clone() })
+    Communicator::over(Parts {
+        engine,
+        door,
+        heap: None,
+        heaps: Vec::new(),
+        windows: false,
+        kind: Kind::Reference,
+        config: config.clone(),
+    })
 }
 
 /// A communicator over the links of one host.
@@ -96,12 +106,13 @@ pub(super) fn over_shm(links: ShmLinks, config: &Config, windows: bool) -> Commu
     let (segment, rank) = (links.segment().clone(), links.rank());
     segment.status(rank).set_life(Life::Present);
     let kind = if segment.is_private() { Kind::Threads } else { Kind::Processes };
-    let heap = (!segment.is_private()).then(|| HeapAllocator::new(segment.clone(), rank));
+    let heap = Some(HeapAllocator::new(segment.clone(), rank));
+    let heaps = links.heaps().to_vec();
     let world = World::flat(segment.ranks());
     let cores = links.crowd().1;
     let engine = Box::new(Session::new(links, settings(config, world, windows, cores)));
     let door = Arc::new(ShmDoor { segment, rank });
-    Communicator::over(Parts { engine, door, heap, kind, config: config.clone() })
+    Communicator::over(Parts { engine, door, heap, heaps, windows, kind, config: config.clone() })
 }
 
 /// The processors that this thread may run on, a bit each; the first 1024.

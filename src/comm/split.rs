@@ -51,13 +51,28 @@ impl Communicator {
         let Some(first) = members.first() else { return Ok(None) };
         let invitation = &invitations[first * INVITATION..][..INVITATION];
         let place = members.iter().position(|rank| *rank == self.rank()).unwrap_or(0);
-        self.shared.kind.accept(invitation, place, members.len(), &config).map(Some)
+        let parent = Parent { of: self, members: &members };
+        self.shared.kind.accept(invitation, place, &parent, &config).map(Some)
     }
 
     /// A communicator of the same ranks whose operations are independent of this one's.
     pub fn duplicate(&self) -> Result<Communicator> {
         let copy = self.split(Some(0), self.rank() as i32)?;
         copy.ok_or_else(|| Error::misuse("a duplicate without members", "Report this"))
+    }
+}
+
+/// The communicator that is split, and the ranks of it that belong together.
+pub(super) struct Parent<'c> {
+    of: &'c Communicator,
+    members: &'c [usize],
+}
+
+impl Parent<'_> {
+    /// Lets registered memory of the parent serve the child. Whether there is any.
+    pub(super) fn lend(&self, links: &mut ShmLinks) -> bool {
+        links.inherit_heaps(&self.of.shared.heaps, self.members);
+        self.of.shared.windows.load(Ordering::Relaxed)
     }
 }
 
@@ -101,7 +116,8 @@ impl Kind {
         Ok(invitation)
     }
 
-    fn accept(self, invitation: &[u8], rank: usize, size: usize, config: &Config) -> Result<Communicator> {
+    fn accept(self, invitation: &[u8], rank: usize, parent: &Parent, config: &Config) -> Result<Communicator> {
+        let size = parent.members.len();
         let refused = || {
             Error::start(
                 "the first rank of the new communicator could not invite the others",
@@ -116,7 +132,7 @@ impl Kind {
             let mut boot = BootConfig::from_env()?;
             boot.timeout = config.init_timeout;
             boot.one_host = true;
-            return meet(join(&UniqueId::from_bytes(invitation)?, rank, size, &boot)?, config);
+            return meet(join(&UniqueId::from_bytes(invitation)?, rank, size, &boot)?, config, Some(parent));
         }
         let number = u64::from_le_bytes(invitation[..8].try_into().map_err(|_| refused())?);
         let mut table = MADE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -127,8 +143,9 @@ impl Kind {
         let communicator = match made {
             Made::Segment(segment) => {
                 let world = World::flat(size as u32);
-                let links = ShmLinks::new(segment.clone(), rank as u32, &world, Budget::process().clone());
-                Ok(over_shm(links, config, true))
+                let mut links = ShmLinks::new(segment.clone(), rank as u32, &world, Budget::process().clone());
+                let windows = parent.lend(&mut links);
+                Ok(over_shm(links, config, windows))
             }
             Made::Reference(links) => match links.get_mut(rank).and_then(Option::take) {
                 Some(links) => Ok(setup::over_reference(links, config)),

@@ -72,6 +72,12 @@ impl Cursor {
             let mut reachable = true;
             if step.flags.has(Flags::PLACES) {
                 reachable = exchange_places(context, self.channel, &step, self.slot.map(|(slot, _)| slot), links)?;
+            } else if step.len > 0 && touches_windows(&step) {
+                if !links.enter_windows() {
+                    return Err(Fault::Ended);
+                }
+                self.combine(context, &step);
+                links.leave_windows();
             } else if step.len > 0 {
                 self.combine(context, &step);
             }
@@ -100,12 +106,12 @@ impl Cursor {
         match step.take {
             Take::Nothing | Take::Window | Take::FoldWindows => Ok(None),
             Take::Pair | Take::Board => {
-                if !step.flags.has(Flags::AWAIT) || self.held.is_some() {
-                    return Ok(None);
+                if let Some((message, read)) = self.held {
+                    return check(context, step, message, read, step.from).map(|()| None);
                 }
                 let link = incoming(step, step.from);
                 let Some(message) = links.peek(self.channel, link)? else { return Ok(Some(Blocked::Message(link))) };
-                check(context, step, message, step.from)?;
+                check(context, step, message, 0, step.from)?;
                 self.held = Some((message, 0));
                 Ok(None)
             }
@@ -121,7 +127,7 @@ impl Cursor {
         while self.ready < others.len() {
             let link = incoming(step, others[self.ready]);
             let Some(message) = links.peek(self.channel, link)? else { return Ok(Some(Blocked::Message(link))) };
-            check(context, step, message, others[self.ready])?;
+            check(context, step, message, 0, others[self.ready])?;
             if self.ready == before {
                 self.operands.extend(own_operand(context, step));
             }
@@ -242,16 +248,24 @@ fn message_len(context: &Context, step: &Step) -> usize {
     }
 }
 
-/// A message must belong to this call and have the length that the plan says: nothing of it is believed otherwise.
+/// A message must belong to this call and have the length that the plan says: nothing of it is believed otherwise. Of a message that
+/// several steps read, `read` bytes have been read before; the last step must come to its end.
 #[inline(always)]
-fn check(context: &Context, step: &Step, message: Message, from: u32) -> Result<(), Fault> {
-    let expected = if step.flags.has(Flags::PLACES) { size_of::<Places>() } else { step.len as usize * context.item() };
-    let whole = step.flags.has(Flags::RELEASE);
-    let fits = if whole { message.len == expected } else { message.len >= expected };
+fn check(context: &Context, step: &Step, message: Message, read: usize, from: u32) -> Result<(), Fault> {
+    let part = if step.flags.has(Flags::PLACES) { size_of::<Places>() } else { step.len as usize * context.item() };
+    let expected = read + part;
+    let last = step.flags.has(Flags::RELEASE);
+    let fits = if last { message.len == expected } else { message.len >= expected };
     if message.tag == context.tag && fits {
         return Ok(());
     }
     Err(Fault::Stranger { rank: from, tag: message.tag, len: message.len, expected })
+}
+
+/// Whether a step reads or writes other ranks' buffers.
+#[inline(always)]
+fn touches_windows(step: &Step) -> bool {
+    matches!(step.take, Take::Window | Take::FoldWindows) || step.put == Put::Windows
 }
 
 #[inline(always)]

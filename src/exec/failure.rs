@@ -1,15 +1,15 @@
 //! Faults turned into errors: on this rank at once, on the others through the abort that this rank leaves for them.
 
 use super::job::Fault;
-use super::session::Session;
-use crate::error::{Error, Place};
-use crate::transport::{Abort, Blocked, Trouble, Watch};
-
-/// Calls before the one under way that are looked at for a disagreement; ranks remember a few.
-const REMEMBERED: u64 = 4;
+use super::session::{Poll, Session};
+use crate::error::{Error, Place, Result};
+use crate::transport::{Abort, Blocked, Entered, Trouble, Watch};
 
 /// Stands between the two sides of a disagreement in an abort's text.
 const BETWEEN: char = '\u{1f}';
+
+/// Earlier calls that links remember.
+const REMEMBERED: u64 = 3;
 
 impl<L: Watch> Session<L> {
     fn place(&self) -> Box<Place> {
@@ -75,59 +75,46 @@ impl<L: Watch> Session<L> {
                 let error = self.abort_error(abort);
                 self.fail(error)
             }
-            Trouble::Lost { rank, how } => self.spread(Abort::LOST, rank, rank, how),
-            Trouble::Disagreement { rank, theirs } => {
-                let words = || (theirs.to_string(), self.operation());
-                let (theirs, ours) = self.first_difference(rank).unwrap_or_else(words);
-                self.disagreement(rank, theirs, ours)
-            }
+            // A rank that has done something else may have left content.
+            Trouble::Lost { rank, how } => match self.difference(rank) {
+                Some((theirs, ours)) => self.torn(rank, theirs, ours),
+                None => self.spread(Abort::LOST, rank, rank, how),
+            },
+            Trouble::Disagreement { rank, theirs } => match self.difference(rank) {
+                Some((theirs, ours)) => self.torn(rank, theirs, ours),
+                None => self.disagreement(rank, theirs.to_string(), self.operation()),
+            },
         }
     }
 
     pub(super) fn fault(&mut self, fault: Fault) -> Error {
-        let (rank, tag, len, expected) = match fault {
-            Fault::Stranger { rank, tag, len, expected } => (rank, tag, len, expected),
+        match fault {
+            Fault::Stranger { rank, tag, len, expected } => self.stranger(rank, tag, len, expected),
             Fault::Links(Error::Corrupt { rank, what, .. }) => {
-                return self.spread(Abort::BROKEN, rank as u32, rank as u32, what);
+                self.spread(Abort::BROKEN, rank as u32, rank as u32, what)
             }
-            Fault::Links(Error::PeerLost { rank, how, .. }) => {
-                return self.spread(Abort::LOST, rank as u32, rank as u32, how);
-            }
-            Fault::Aborted => return self.take_up_abort(),
+            Fault::Links(Error::PeerLost { rank, how, .. }) => self.spread(Abort::LOST, rank as u32, rank as u32, how),
             Fault::Links(error) => {
                 // What this rank's own system refused: the others get it in words, this rank as it is.
                 let own = self.links_ref().rank();
                 let abort = Abort { by: own, kind: Abort::BROKEN, culprit: own, other: own, text: error.to_string() };
                 self.links().abort(abort);
-                return self.fail(error);
+                self.fail(error)
             }
-        };
-        if let Some((theirs, ours)) = self.first_difference(rank) {
-            return self.disagreement(rank, theirs, ours);
-        }
-        let ours = self.operation();
-        if tag == self.tag() {
-            let theirs = format!("it with other counts (a message of {len} bytes came where {expected} were expected)");
-            return self.disagreement(rank, theirs, ours);
-        }
-        match self.links_ref().entered(rank, self.operation_number()) {
-            Some(_) => {
-                let what = format!(
-                    "a message of {len} bytes, tag {tag:#010x}, where one of {expected} bytes of this call was expected"
-                );
-                self.spread(Abort::BROKEN, rank, rank, what)
-            }
-            None => self.disagreement(rank, "something that lies too many operations back to be named".into(), ours),
+            // Somebody was first, and the error is made of what that one has said.
+            Fault::Ended => self.abort("the communicator has ended"),
         }
     }
 
-    /// The first call, of those that are remembered, in which a rank did something else than this one: in words, theirs and ours.
-    fn first_difference(&self, rank: u32) -> Option<(String, String)> {
-        let links = self.links_ref();
-        let now = self.number();
-        let mut calls = (now.saturating_sub(REMEMBERED)..=now)
-            .filter_map(|number| Some((links.entered(rank, number)?, links.entered(links.rank(), number)?)));
-        let (theirs, ours) = calls.find(|(theirs, ours)| theirs.digest != ours.digest)?;
+    /// The last calls under one number in which that rank and this one differ: theirs and ours.
+    fn difference(&self, rank: u32) -> Option<(Entered, Entered)> {
+        let (links, own, number) = (self.links_ref(), self.links_ref().rank(), self.number());
+        let both = |number| Some((links.entered(rank, number)?, links.entered(own, number)?));
+        let calls = (number.saturating_sub(REMEMBERED)..=number).filter_map(both);
+        { calls }.find(|(theirs, ours)| theirs.digest != ours.digest)
+    }
+
+    fn torn(&mut self, rank: u32, theirs: Entered, ours: Entered) -> Error {
         let (mut words, own) = (theirs.to_string(), ours.to_string());
         if words == own {
             words += match theirs.is_unequal() {
@@ -135,7 +122,27 @@ impl<L: Watch> Session<L> {
                 false => " by another plan (settings or versions of the library differ)",
             };
         }
-        Some((words, own))
+        self.disagreement(rank, words, own)
+    }
+
+    /// A message that is no part of what this rank does. The call in which the two ranks differ may lie a little back: what one of them
+    /// has sent for it, the other has never looked at.
+    fn stranger(&mut self, rank: u32, tag: u32, len: usize, expected: usize) -> Error {
+        if let Some((theirs, ours)) = self.difference(rank) {
+            return self.torn(rank, theirs, ours);
+        }
+        let ours = self.operation();
+        if tag == self.tag() {
+            let theirs = format!("it with other counts (a message of {len} bytes came where {expected} were expected)");
+            return self.disagreement(rank, theirs, ours);
+        }
+        if self.links_ref().entered(rank, self.operation_number()).is_none() {
+            return self.disagreement(rank, "something that lies too many operations back to be named".into(), ours);
+        }
+        let what = format!(
+            "a message of {len} bytes, tag {tag:#010x}, where one of {expected} bytes of this call was expected"
+        );
+        self.spread(Abort::BROKEN, rank, rank, what)
     }
 
     /// A rank has ended the call that this one is in, and this one still waits for it.
@@ -148,8 +155,16 @@ impl<L: Watch> Session<L> {
         self.disagreement(on.rank(), theirs.into(), ours)
     }
 
-    /// The deadline has passed.
-    pub fn give_up(&mut self, on: Blocked) -> Error {
+    /// The deadline has passed. What has come in the meantime counts: it may be this rank that was stopped for so long.
+    pub fn give_up(&mut self, on: Blocked) -> Result<Poll> {
+        self.look_for_trouble(on)?;
+        match self.poll()? {
+            Poll::Blocked { on: now, moved: false } if now == on => Err(self.blame(on)),
+            polled => Ok(polled),
+        }
+    }
+
+    fn blame(&mut self, on: Blocked) -> Error {
         let suspects = self.links_ref().suspects(self.operation_number(), on);
         let culprit = suspects.first().map_or(on.rank(), |suspect| suspect.rank);
         let words: Vec<String> = suspects.iter().map(|one| format!("rank {}, {}", one.rank, one.doing)).collect();

@@ -35,8 +35,8 @@ pub enum Fault {
     },
     /// The links failed.
     Links(Error),
-    /// Somebody has ended the communicator.
-    Aborted,
+    /// Somebody has ended the communicator: buffers of others may be gone.
+    Ended,
 }
 
 impl From<Error> for Fault {
@@ -95,11 +95,6 @@ impl Job {
         Job { context, cursors: Vec::new() }
     }
 
-    /// Whether it works on other ranks' buffers, and they on this one's.
-    pub(super) fn has_windows(&self) -> bool {
-        self.context.without_windows.is_some()
-    }
-
     /// Begins a call: `tag` is what all its messages carry, `stream` asks for non-temporal stores into outputs.
     #[inline]
     pub fn start(&mut self, kernel: Option<Kernel>, buffers: Buffers, tag: u32, stream: bool) {
@@ -113,6 +108,11 @@ impl Job {
     #[cold]
     pub(super) fn skip(&mut self, steps: usize) {
         self.cursors[0].skip(&self.context, steps);
+    }
+
+    /// Whether other ranks may be in this rank's buffers, or this one in theirs.
+    pub(super) fn opens_windows(&self) -> bool {
+        self.context.without_windows.is_some()
     }
 
     /// Puts the cursors to the first steps of the program that is followed now.

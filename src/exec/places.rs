@@ -54,9 +54,6 @@ pub(super) fn exchange_places<L: Links>(
         let (input, output) = window.unwrap_or((std::ptr::null_mut(), std::ptr::null_mut()));
         context.windows.push(Window { input, output });
     }
-    if all_shared && !links.open_windows() {
-        return Err(Fault::Aborted);
-    }
     Ok(all_shared)
 }
 

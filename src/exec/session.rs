@@ -111,8 +111,6 @@ pub struct Session<L> {
     /// Polls for one message before a call takes the long path.
     spins: u32,
     failed: Option<Error>,
-    /// The failed call has shown its buffers to the others, who may still be at work on them.
-    exposed: bool,
 }
 
 impl<L: Watch> Session<L> {
@@ -135,7 +133,6 @@ impl<L: Watch> Session<L> {
             scratch,
             spins,
             failed: None,
-            exposed: false,
         }
     }
 
@@ -256,9 +253,6 @@ impl<L: Watch> Session<L> {
                 Ok(Progress::Done) => {
                     moved = true;
                     if let Some(planned) = self.current.take() {
-                        if planned.job.has_windows() {
-                            self.links.close_windows();
-                        }
                         self.plans.put(planned);
                     }
                     self.links.finish(self.number);
@@ -317,71 +311,78 @@ impl<L: Watch> Session<L> {
         self.finish()
     }
 
-    /// After an error: waits until no other rank can touch the buffers of the call that failed. Only then they are the caller's again.
-    /// `perform` and `finish` do it by themselves; who polls must do it.
-    pub fn settle(&mut self) {
-        if std::mem::take(&mut self.exposed) {
-            self.links.await_closed_windows();
-        }
-    }
-
     /// Everything that was submitted, to its end.
     #[inline]
     pub fn finish(&mut self) -> Result<()> {
         if self.current.is_none() && self.points.is_empty() && self.failed.is_none() {
             return Ok(());
         }
-        let outcome = match self.poll() {
-            Ok(Poll::Idle) => return Ok(()),
-            Ok(Poll::Blocked { on, .. }) => self.wait(on),
-            Err(error) => Err(error),
-        };
-        if outcome.is_err() {
-            self.settle();
+        match self.poll()? {
+            Poll::Idle => Ok(()),
+            Poll::Blocked { on, .. } => self.wait(on),
         }
-        outcome
     }
 
     fn wait(&mut self, mut on: Blocked) -> Result<()> {
         let (ranks, processors) = self.links.crowd();
         let mut pace = Pace::new(ranks, processors, self.settings.timeout);
         let mut began = None;
+        let mut dozed = false;
         loop {
             let mut patience = pace.next();
             if patience == Patience::Clock {
                 let since = *began.get_or_insert_with(Instant::now);
                 patience = pace.after(since.elapsed());
             }
-            match patience {
-                Patience::Spin => std::hint::spin_loop(),
-                Patience::Yield | Patience::Clock => std::thread::yield_now(),
+            let mut went_on = false;
+            let polled = match patience {
+                Patience::Spin => {
+                    std::hint::spin_loop();
+                    self.poll()?
+                }
+                Patience::Yield | Patience::Clock => {
+                    std::thread::yield_now();
+                    self.poll()?
+                }
                 Patience::Sleep(limit) => {
-                    let already = self.inspect(on)?;
-                    self.links.doze(on);
-                    let looked = self.poll();
-                    if !already && matches!(looked, Ok(Poll::Blocked { moved: false, .. })) {
-                        self.links.sleep(limit);
+                    if self.inspect(on)? {
+                        went_on = true;
+                        self.poll()?
+                    } else {
+                        dozed = true;
+                        self.doze(on, limit)?
                     }
-                    self.links.rise();
-                    let Poll::Blocked { on: now, moved } = looked? else { return Ok(()) };
-                    on = now;
-                    if (already || moved) && pace.progressed() {
-                        began = None;
-                    }
-                    continue;
                 }
-                Patience::GiveUp => return Err(self.give_up(on)),
+                Patience::GiveUp => self.give_up(on)?,
+            };
+            let moved = match polled {
+                Poll::Idle => true,
+                // A fold that has taken one message of several has moved on to wait for somebody else.
+                Poll::Blocked { on: now, moved } => moved || std::mem::replace(&mut on, now) != now,
+            };
+            let moved = moved || went_on;
+            if moved && pace.progressed() {
+                began = None;
             }
-            match self.poll()? {
-                Poll::Idle => return Ok(()),
-                Poll::Blocked { on: now, moved } => {
-                    on = now;
-                    if moved && pace.progressed() {
-                        began = None;
-                    }
-                }
+            if moved && std::mem::take(&mut dozed) {
+                self.links.go_on();
+            }
+            if polled == Poll::Idle {
+                return Ok(());
             }
         }
+    }
+
+    /// Sleeps until somebody wakes this rank, at most that long, unless there is something to do.
+    fn doze(&mut self, on: Blocked, limit: Duration) -> Result<Poll> {
+        self.links.doze(on);
+        let looked = self.poll();
+        let nothing = matches!(looked, Ok(Poll::Blocked { moved: false, .. }));
+        if nothing {
+            self.links.sleep(limit);
+        }
+        self.links.rise();
+        if nothing { self.poll() } else { looked }
     }
 
     /// Looks for a reason why the wait will not end.
@@ -427,12 +428,12 @@ impl<L: Watch> Session<L> {
         self.current.as_ref().map_or(0, |_| self.number)
     }
 
-    /// Notes the error that ends this communicator, which all ranks hear of; the first one stays.
+    /// Notes the error that ends this communicator; the first one stays.
     pub(super) fn fail(&mut self, error: Error) -> Error {
-        if self.current.take().is_some_and(|planned| planned.job.has_windows()) {
-            // First this rank's hands off the others' buffers: two that fail must not wait for each other.
-            self.links.close_windows();
-            self.exposed = true;
+        self.links.failed();
+        // The caller gets its buffers back with the error.
+        if self.current.take().is_some_and(|planned| planned.job.opens_windows()) {
+            self.links.withdraw();
         }
         self.points.clear();
         self.waiting.clear();

@@ -6,6 +6,7 @@
 //! a registered process, so the publisher needs none. Where the call is not allowed, sleepers look again every millisecond.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{Ordering, compiler_fence, fence};
 
 const CMD_GLOBAL_EXPEDITED: libc::c_int = 1 << 1;
 const CMD_REGISTER_GLOBAL_EXPEDITED: libc::c_int = 1 << 2;
@@ -19,6 +20,12 @@ pub fn register() -> bool {
 /// A full fence on every processor that runs a registered process now.
 pub fn fence_everybody() -> bool {
     membarrier(CMD_GLOBAL_EXPEDITED)
+}
+
+/// The other side of it: what this processor does before comes before what it does after, as `fence_everybody` on another one sees it.
+#[inline(always)]
+pub fn fence_this() {
+    if register() { compiler_fence(Ordering::SeqCst) } else { fence(Ordering::SeqCst) }
 }
 
 fn membarrier(command: libc::c_int) -> bool {

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Everything follows from [`Faults`], which is data, and from a [`Clock`] that the caller moves: the same run twice gives the same faults.
-//! The faults are on the reader's side, so the writer sees of them what it would see of a slow or lost peer: slots that stay full.
+//! All ranks of a world share one [`Weather`]. The faults are on the reader's side, so the writer sees of them what it would see of a slow or lost peer: slots that stay full.
 //!
 //! What must be detected: a changed tag or length, always, because the executor compares both with the plan. What can't be: a changed
 //! payload, because no message carries a checksum; memory of the same host and the transports between hosts are trusted with that.
@@ -17,7 +17,7 @@ use super::clock::Clock;
 use super::{Abort, Blocked, Entered, Incoming, Links, Message, Outgoing, Shared, Trouble, Watch};
 use crate::error::{Error, Place};
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// One thing that goes wrong. Messages are numbered from 1 in the order in which the reader first sees them, over all links from a rank.
@@ -138,6 +138,45 @@ impl Faults {
     }
 }
 
+/// Messages of a link whose times of sending are remembered: more than any link holds.
+const REMEMBERED: usize = 64;
+
+/// What all ranks of a world share: the faults, the time, and when each message was sent.
+#[derive(Debug)]
+pub struct Weather {
+    faults: Faults,
+    clock: Clock,
+    /// For each lane, writer and link: messages so far, and when the last of them were sent.
+    sent: Mutex<BTreeMap<(u32, u32, Outgoing), Sent>>,
+}
+
+/// The messages of a link that were sent.
+type Sent = (u64, [Duration; REMEMBERED]);
+
+impl Weather {
+    /// Those faults at the times of that clock.
+    pub fn new(faults: Faults, clock: Clock) -> Arc<Weather> {
+        Arc::new(Weather { faults, clock, sent: Mutex::default() })
+    }
+
+    fn note_sent(&self, lane: u32, writer: u32, link: Outgoing) {
+        let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        let (count, times) = sent.entry((lane, writer, link)).or_insert((0, [Duration::ZERO; REMEMBERED]));
+        times[*count as usize % REMEMBERED] = self.clock.now();
+        *count += 1;
+    }
+
+    /// When message `number`, from 0, of a link was sent.
+    fn sent_at(&self, lane: u32, reader: u32, link: Incoming, number: u64) -> Duration {
+        let (writer, link) = match link {
+            Incoming::Pair(from) => (from, Outgoing::Pair(reader)),
+            Incoming::Board(from, group) => (from, Outgoing::Board(group)),
+        };
+        let sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        sent.get(&(lane, writer, link)).map_or(Duration::ZERO, |(_, times)| times[number as usize % REMEMBERED])
+    }
+}
+
 /// Steele, Lea and Flood's finaliser: neighbouring words give words that have nothing in common.
 fn mix(word: u64) -> u64 {
     let word = word.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -147,7 +186,7 @@ fn mix(word: u64) -> u64 {
 }
 
 /// The oldest message of a link, once it has been seen.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Head {
     /// It can be read from that time on, changed so.
     Coming(Duration, Option<(Part, u32)>),
@@ -155,37 +194,54 @@ enum Head {
     Silent,
 }
 
+/// The reader's end of a link.
+#[derive(Debug, Default)]
+struct Inlet {
+    released: u64,
+    head: Option<Head>,
+    /// The changed bytes of the message that is being read.
+    changed: Option<Box<[u8]>>,
+}
+
 /// One rank's ends of links with faults.
 #[derive(Debug)]
 pub struct Faulty<L> {
     inner: L,
-    faults: Arc<Faults>,
-    clock: Clock,
-    heads: BTreeMap<(u32, Incoming), Head>,
+    weather: Arc<Weather>,
+    inlets: BTreeMap<(u32, Incoming), Inlet>,
     /// Messages first seen so far, for each writer.
     seen: Vec<u64>,
-    /// The changed bytes of the message that is being read.
-    changed: BTreeMap<(u32, Incoming), Box<[u8]>>,
     /// When it was first noticed that a rank has left.
     left: BTreeMap<u32, Duration>,
+    /// Whether a message with a changed tag or length was shown.
+    deceived: bool,
 }
 
 impl<L: Links> Faulty<L> {
-    /// Those links with those faults at the times of that clock.
-    pub fn new(inner: L, faults: Arc<Faults>, clock: Clock) -> Faulty<L> {
+    /// Those links in that weather.
+    pub fn new(inner: L, weather: Arc<Weather>) -> Faulty<L> {
         let seen = vec![0; inner.size() as usize];
-        let (heads, changed, left) = Default::default();
-        Faulty { inner, faults, clock, heads, seen, changed, left }
+        let (inlets, left) = Default::default();
+        Faulty { inner, weather, inlets, seen, left, deceived: false }
+    }
+
+    fn now(&self) -> Duration {
+        self.weather.clock.now()
+    }
+
+    /// Whether this rank was shown a message with a changed tag or length, which it must not believe.
+    pub fn deceived(&self) -> bool {
+        self.deceived
     }
 
     /// When the next message that has been sent already can be read.
     pub fn next_arrival(&self) -> Option<Duration> {
-        let now = self.clock.now();
-        let coming = |head: &Head| match head {
-            Head::Coming(at, _) => Some(*at).filter(|at| *at > now),
-            Head::Silent => None,
+        let now = self.now();
+        let coming = |inlet: &Inlet| match inlet.head {
+            Some(Head::Coming(at, _)) => Some(at).filter(|at| *at > now),
+            _ => None,
         };
-        self.heads.values().filter_map(coming).min()
+        self.inlets.values().filter_map(coming).min()
     }
 
     fn cut_off(&self, rank: u32) -> Error {
@@ -194,13 +250,13 @@ impl<L: Links> Faulty<L> {
     }
 
     /// The message as its reader sees it.
-    fn change(&mut self, lane: u32, link: Incoming, message: Message, part: Part, bit: u32) -> Message {
+    fn change(inlet: &mut Inlet, message: Message, part: Part, bit: u32) -> Message {
         match part {
             Part::Tag => Message { tag: message.tag ^ 1 << (bit % 32), ..message },
             Part::Length => Message { len: message.len ^ 1 << (bit % 24), ..message },
             Part::Payload if message.len == 0 => message,
             Part::Payload => {
-                let copy = self.changed.entry((lane, link)).or_insert_with(|| {
+                let copy = inlet.changed.get_or_insert_with(|| {
                     let mut copy = vec![0; message.len].into_boxed_slice();
                     // SAFETY: a message that was peeked and not released has `len` readable bytes; the copy is as long and new.
                     unsafe { std::ptr::copy_nonoverlapping(message.at, copy.as_mut_ptr(), message.len) };
@@ -225,7 +281,7 @@ impl<L: Links> Links for Faulty<L> {
 
     fn reserve(&mut self, lane: u32, link: Outgoing, len: usize) -> Result<Result<*mut u8, Blocked>, Error> {
         if let Outgoing::Pair(to) = link
-            && self.faults.closed(self.rank(), to, self.clock.now())
+            && self.weather.faults.closed(self.rank(), to, self.now())
         {
             return Err(self.cut_off(to));
         }
@@ -233,40 +289,42 @@ impl<L: Links> Links for Faulty<L> {
     }
 
     fn publish(&mut self, lane: u32, link: Outgoing, len: usize, tag: u32) -> Result<(), Error> {
+        self.weather.note_sent(lane, self.rank(), link);
         self.inner.publish(lane, link, len, tag)
     }
 
     fn peek(&mut self, lane: u32, link: Incoming) -> Result<Option<Message>, Error> {
-        let (now, from, to) = (self.clock.now(), link.rank(), self.rank());
-        if self.faults.closed(from, to, now) {
+        let (now, from, to) = (self.now(), link.rank(), self.rank());
+        let (weather, faults) = (&self.weather, &self.weather.faults);
+        if faults.closed(from, to, now) {
             return Err(self.cut_off(from));
         }
         let Some(message) = self.inner.peek(lane, link)? else { return Ok(None) };
-        let head = self.heads.entry((lane, link)).or_insert_with(|| {
+        let inlet = self.inlets.entry((lane, link)).or_default();
+        let head = *inlet.head.get_or_insert_with(|| {
             self.seen[from as usize] += 1;
-            self.left.remove(&from);
             let number = self.seen[from as usize];
-            if self.faults.drops(from, to, number) {
+            if faults.drops(from, to, number) {
                 return Head::Silent;
             }
-            Head::Coming(now + self.faults.delay_of(from, to, number), self.faults.harm(from, to, number))
+            let sent = weather.sent_at(lane, to, link, inlet.released);
+            Head::Coming(sent + faults.delay_of(from, to, number), faults.harm(from, to, number))
         });
-        match *head {
+        match head {
             Head::Silent => Ok(None),
             Head::Coming(at, _) if now < at => Ok(None),
             Head::Coming(_, None) => Ok(Some(message)),
-            Head::Coming(_, Some((part, bit))) => Ok(Some(self.change(lane, link, message, part, bit))),
+            Head::Coming(_, Some((part, bit))) => {
+                self.deceived |= part != Part::Payload;
+                Ok(Some(Self::change(inlet, message, part, bit)))
+            }
         }
     }
 
     fn release(&mut self, lane: u32, link: Incoming) {
-        self.heads.remove(&(lane, link));
-        self.changed.remove(&(lane, link));
+        let inlet = self.inlets.entry((lane, link)).or_default();
+        *inlet = Inlet { released: inlet.released + 1, ..Inlet::default() };
         self.inner.release(lane, link);
-    }
-
-    fn ranks_share_memory(&self) -> bool {
-        self.inner.ranks_share_memory()
     }
 
     fn share(&self, at: *const u8, len: usize) -> Shared {
@@ -277,20 +335,16 @@ impl<L: Links> Links for Faulty<L> {
         self.inner.resolve(owner, place, len)
     }
 
-    fn open_windows(&mut self) -> bool {
-        self.inner.open_windows()
-    }
-
-    fn close_windows(&mut self) {
-        self.inner.close_windows();
-    }
-
-    fn await_closed_windows(&mut self) {
-        self.inner.await_closed_windows();
-    }
-
     fn message_limit(&self) -> usize {
         self.inner.message_limit()
+    }
+
+    fn enter_windows(&mut self) -> bool {
+        self.inner.enter_windows()
+    }
+
+    fn leave_windows(&mut self) {
+        self.inner.leave_windows();
     }
 }
 
@@ -312,15 +366,15 @@ impl<L: Watch> Watch for Faulty<L> {
     }
 
     fn trouble(&mut self, number: u64, blocked: Blocked) -> Option<Trouble> {
-        let now = self.clock.now();
-        if let Some(rank) = (0..self.size()).find(|rank| *rank != self.rank() && self.faults.gone(*rank, now)) {
+        let (now, faults) = (self.now(), &self.weather.faults);
+        if let Some(rank) = (0..self.size()).find(|rank| *rank != self.rank() && faults.gone(*rank, now)) {
             return Some(Trouble::Lost { rank, how: "it died in a test".into() });
         }
         let trouble = self.inner.trouble(number, blocked)?;
         if let Trouble::Lost { rank, .. } = trouble {
             let noticed = *self.left.entry(rank).or_insert(now);
-            // It is heard of behind everything that the rank has sent: each message that is seen begins this wait anew.
-            if now < noticed + self.faults.delay * 2 {
+            // It is heard of behind everything that the rank has sent.
+            if now < noticed + faults.delay {
                 return None;
             }
         }
@@ -336,7 +390,7 @@ impl<L: Watch> Watch for Faulty<L> {
     }
 
     fn stopped(&self, rank: u32) -> bool {
-        self.faults.stopped(rank, self.clock.now()).is_some() || self.inner.stopped(rank)
+        self.weather.faults.stopped(rank, self.now()).is_some() || self.inner.stopped(rank)
     }
 
     fn describe(&self, rank: u32, number: u64) -> String {
@@ -355,8 +409,20 @@ impl<L: Watch> Watch for Faulty<L> {
         self.inner.rise();
     }
 
+    fn go_on(&mut self) {
+        self.inner.go_on();
+    }
+
     fn abort(&mut self, abort: Abort) -> Abort {
         self.inner.abort(abort)
+    }
+
+    fn withdraw(&mut self) {
+        self.inner.withdraw();
+    }
+
+    fn failed(&mut self) {
+        self.inner.failed();
     }
 
     fn crowd(&self) -> (u32, u32) {
@@ -372,8 +438,8 @@ mod tests {
     const LINK: (u32, Outgoing, Incoming) = (3, Outgoing::Pair(1), Incoming::Pair(0));
 
     fn pair(faults: Faults, clock: &Clock) -> (Faulty<LocalLinks>, Faulty<LocalLinks>) {
-        let faults = Arc::new(faults);
-        let mut ends = LocalLinks::world(2).into_iter().map(|links| Faulty::new(links, faults.clone(), clock.clone()));
+        let weather = Weather::new(faults, clock.clone());
+        let mut ends = LocalLinks::world(2).into_iter().map(|links| Faulty::new(links, weather.clone()));
         (ends.next().unwrap(), ends.next().unwrap())
     }
 

@@ -29,7 +29,7 @@ struct Hub {
     finished: Vec<u64>,
     waiting_for: Vec<Option<u32>>,
     left: Vec<bool>,
-    /// Who reads and writes others' buffers now.
+    /// Who reads or writes other ranks' buffers now.
     in_windows: Vec<bool>,
     abort: Option<Abort>,
     /// Counts everything that happens, so that a sleeper can tell whether it missed something.
@@ -68,7 +68,10 @@ pub struct LocalLinks {
     drafts: BTreeMap<Key, Vec<u8>>,
     /// Messages shown by `peek`, so that their bytes stay where they are.
     shown: BTreeMap<Key, Packet>,
+    /// The events before `doze`: what has happened since then keeps this rank awake.
     seen: u64,
+    /// Whether every buffer is a window.
+    shares: bool,
 }
 
 /// The way to a world beside one rank's ends.
@@ -104,8 +107,19 @@ impl LocalLinks {
             drafts: BTreeMap::new(),
             shown: BTreeMap::new(),
             seen: 0,
+            shares: false,
         };
         (0..ranks).map(links).collect()
+    }
+
+    /// Lets every rank address every buffer of this one.
+    ///
+    /// # Safety
+    /// Every buffer that is passed to a call stays allocated until all ranks of the world are gone: a rank that is late may write to it
+    /// after the call has failed here.
+    pub unsafe fn share_everything(mut self) -> LocalLinks {
+        self.shares = true;
+        self
     }
 
     /// The way to the world beside these ends.
@@ -184,7 +198,6 @@ impl Links for LocalLinks {
     fn peek(&mut self, lane: u32, link: Incoming) -> Result<Option<Message>, Error> {
         let key = incoming_key(lane, self.rank, link);
         let mut hub = self.world.lock();
-        self.seen = hub.events;
         let Some(packet) = hub.queues.entry((key, self.rank)).or_default().front().cloned() else { return Ok(None) };
         drop(hub);
         let message = Message { at: packet.0.as_ptr(), len: packet.0.len(), tag: packet.1 };
@@ -199,45 +212,27 @@ impl Links for LocalLinks {
         self.world.change(|hub| hub.queues.entry((key, rank)).or_default().pop_front());
     }
 
-    fn ranks_share_memory(&self) -> bool {
-        true
-    }
-
     fn share(&self, at: *const u8, _len: usize) -> Shared {
-        Shared { heap: 0, at: at.expose_provenance() as u64 + 1 }
+        let at = if self.shares { at.expose_provenance() as u64 + 1 } else { 0 };
+        Shared { heap: 0, at }
     }
 
     fn resolve(&mut self, _owner: u32, place: Shared, _len: usize) -> Option<*mut u8> {
         Some(std::ptr::with_exposed_provenance_mut(usize::try_from(place.at.checked_sub(1)?).ok()?))
     }
 
-    fn open_windows(&mut self) -> bool {
-        let rank = self.rank as usize;
-        self.world.change(|hub| {
-            hub.in_windows[rank] = hub.abort.is_none();
-            hub.in_windows[rank]
-        })
-    }
-
-    fn close_windows(&mut self) {
-        self.world.change(|hub| hub.in_windows[self.rank as usize] = false);
-    }
-
-    fn await_closed_windows(&mut self) {
-        // No deadline: the others are threads, which come to the end of their step or have ended.
-        let mut hub = self.world.lock();
-        while hub
-            .in_windows
-            .iter()
-            .enumerate()
-            .any(|(rank, open)| *open && rank != self.rank as usize && !hub.left[rank])
-        {
-            hub = self.world.changed.wait(hub).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
     fn message_limit(&self) -> usize {
         usize::MAX
+    }
+
+    fn enter_windows(&mut self) -> bool {
+        let mut hub = self.world.lock();
+        hub.in_windows[self.rank as usize] = hub.abort.is_none();
+        hub.abort.is_none()
+    }
+
+    fn leave_windows(&mut self) {
+        self.world.change(|hub| hub.in_windows[self.rank as usize] = false);
     }
 }
 
@@ -313,12 +308,22 @@ impl Watch for LocalLinks {
         }
     }
 
-    fn rise(&mut self) {
+    fn rise(&mut self) {}
+
+    fn go_on(&mut self) {
         self.world.lock().waiting_for[self.rank as usize] = None;
     }
 
     fn abort(&mut self, abort: Abort) -> Abort {
         self.world.change(|hub| hub.abort.get_or_insert(abort).clone())
+    }
+
+    fn withdraw(&mut self) {
+        self.leave_windows();
+        let mut hub = self.world.lock();
+        while (0..self.size() as usize).any(|rank| hub.in_windows[rank] && !hub.left[rank]) {
+            hub = self.world.changed.wait(hub).unwrap_or_else(PoisonError::into_inner);
+        }
     }
 
     fn crowd(&self) -> (u32, u32) {

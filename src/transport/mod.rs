@@ -132,26 +132,18 @@ pub trait Links {
     /// Gives the slot of the message that `peek` showed back to its writer.
     fn release(&mut self, lane: u32, link: Incoming);
 
-    /// Whether all ranks are threads of one process, so that every buffer is a window.
-    fn ranks_share_memory(&self) -> bool;
-
     /// Where that range of memory lies in the shared heap, if it does.
     fn share(&self, at: *const u8, len: usize) -> Shared;
 
     /// The address here of a range that rank `owner` described so, or nothing if it isn't in that rank's shared memory.
     fn resolve(&mut self, owner: u32, place: Shared, len: usize) -> Option<*mut u8>;
 
-    /// Says that this rank reads and writes others' buffers from here on. False: the communicator has been aborted, the buffers may be
-    /// gone, and nothing may be touched. Whoever aborts or hears of it gives its own buffers back only after `await_closed_windows`.
-    fn open_windows(&mut self) -> bool;
-
-    /// Says that this rank touches others' buffers no more.
-    fn close_windows(&mut self);
-
-    /// After an abort: waits until no other rank can touch this one's buffers any more. Short: whoever has windows open comes to the end
-    /// of its step and hears of the abort.
-    fn await_closed_windows(&mut self);
-
     /// Bytes that one message may have.
     fn message_limit(&self) -> usize;
+
+    /// Says that this rank is about to read or write other ranks' buffers. False: the communicator has ended, and they may be gone.
+    fn enter_windows(&mut self) -> bool;
+
+    /// Says that it has done so.
+    fn leave_windows(&mut self);
 }

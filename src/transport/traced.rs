@@ -115,10 +115,6 @@ impl<L: Links> Links for Traced<L> {
         self.inner.release(lane, link);
     }
 
-    fn ranks_share_memory(&self) -> bool {
-        self.inner.ranks_share_memory()
-    }
-
     fn share(&self, at: *const u8, len: usize) -> Shared {
         self.inner.share(at, len)
     }
@@ -127,20 +123,16 @@ impl<L: Links> Links for Traced<L> {
         self.inner.resolve(owner, place, len)
     }
 
-    fn open_windows(&mut self) -> bool {
-        self.inner.open_windows()
-    }
-
-    fn close_windows(&mut self) {
-        self.inner.close_windows();
-    }
-
-    fn await_closed_windows(&mut self) {
-        self.inner.await_closed_windows();
-    }
-
     fn message_limit(&self) -> usize {
         self.inner.message_limit()
+    }
+
+    fn enter_windows(&mut self) -> bool {
+        self.inner.enter_windows()
+    }
+
+    fn leave_windows(&mut self) {
+        self.inner.leave_windows();
     }
 }
 
@@ -197,8 +189,20 @@ impl<L: Watch> Watch for Traced<L> {
         self.inner.rise();
     }
 
+    fn go_on(&mut self) {
+        self.inner.go_on();
+    }
+
     fn abort(&mut self, abort: Abort) -> Abort {
         self.inner.abort(abort)
+    }
+
+    fn withdraw(&mut self) {
+        self.inner.withdraw();
+    }
+
+    fn failed(&mut self) {
+        self.inner.failed();
     }
 
     fn crowd(&self) -> (u32, u32) {

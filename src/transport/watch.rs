@@ -47,11 +47,22 @@ pub trait Watch: Links {
     /// Sleeps until somebody wakes this rank, at most that long.
     fn sleep(&mut self, limit: Duration);
 
-    /// Takes `doze` back.
+    /// Takes `doze` back. What this rank waits for is still said: it may only have looked around.
     fn rise(&mut self);
+
+    /// Says that this rank has got what it waited for.
+    fn go_on(&mut self);
 
     /// Ends the communicator for all ranks; the first reason counts. Returns the one that does.
     fn abort(&mut self, abort: Abort) -> Abort;
+
+    /// Returns when no other rank is in this rank's buffers, nor comes in any more. The communicator has ended before (`abort`). Whoever
+    /// is inside copies memory and waits for nobody, so this takes no longer than a copy; a rank that is gone, has left or is stopped
+    /// is not waited for.
+    fn withdraw(&mut self);
+
+    /// An operation has failed on this rank: others may be late with what they still write to its windows.
+    fn failed(&mut self) {}
 
     /// How many ranks share how many processors: (ranks on this host, processors this process may use).
     fn crowd(&self) -> (u32, u32);

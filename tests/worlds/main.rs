@@ -3,6 +3,7 @@
 //! `RINGTREE_WORLDS=n` runs n worlds instead of 1000; `RINGTREE_SEED=s` runs the one world that a failure has named.
 
 mod chance;
+mod headers;
 mod oracle;
 mod program;
 mod trace;
@@ -44,12 +45,17 @@ fn run(seed: u64) -> Result<(Program, Outcome), String> {
     let ran = catch_unwind(AssertUnwindSafe(|| world.run()));
     let ran = ran.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
-        Err(format!("panic: {}", text.or(panic.downcast_ref::<&str>().map(|text| text.to_string())).unwrap_or_default()))
+        Err(format!(
+            "panic: {}",
+            text.or(panic.downcast_ref::<&str>().map(|text| text.to_string())).unwrap_or_default()
+        ))
     });
     let judged = ran.and_then(|outcome| judge(world.program(), &outcome).map(|()| outcome));
     match judged {
         Ok(outcome) => Ok((world.program().clone(), outcome)),
-        Err(wrong) => Err(format!("{wrong}\n    replay alone with RINGTREE_SEED={seed}\n    faults {:?}", world.program().faults)),
+        Err(wrong) => {
+            Err(format!("{wrong}\n    replay alone with RINGTREE_SEED={seed}\n    faults {:?}", world.program().faults))
+        }
     }
 }
 

@@ -3,8 +3,8 @@
 
 use half::{bf16, f16};
 use ringtree::exec::Request;
-use ringtree::{Collective, DataType, ReduceOp, Scalar};
 use ringtree::types::Call;
+use ringtree::{Collective, DataType, ReduceOp, Scalar};
 
 /// One collective as all ranks call it: one call a rank, equal but for an unequal all-to-all and for a rank that is out of step.
 #[derive(Clone, Debug)]
@@ -30,7 +30,9 @@ pub fn operation(number: u64, dtype: DataType) -> ReduceOp {
 
 /// An element of what a rank puts in.
 pub fn element(seed: u64, op: Option<ReduceOp>, rank: u32, index: u64) -> i64 {
-    let word = |rank: u32| (seed ^ u64::from(rank) << 40 ^ index.wrapping_mul(0x9e37_79b9_7f4a_7c15)).wrapping_mul(0xd134_2543_de82_ef95);
+    let word = |rank: u32| {
+        (seed ^ u64::from(rank) << 40 ^ index.wrapping_mul(0x9e37_79b9_7f4a_7c15)).wrapping_mul(0xd134_2543_de82_ef95)
+    };
     let word = |rank| (word(rank) >> 40) as i64;
     match op {
         Some(ReduceOp::Sum | ReduceOp::PreMulSum(_)) => word(rank) % 2,
@@ -229,7 +231,10 @@ impl Part {
             let want = encode(call.dtype, joint.output(rank, index));
             let have = output.get(self.output_at + index as usize * item, item);
             if have != want {
-                return Err(format!("rank {rank}, element {index}: {have:x?} instead of {want:x?}: {call:?} {:?}", joint.op));
+                return Err(format!(
+                    "rank {rank}, element {index}: {have:x?} instead of {want:x?}: {call:?} {:?}",
+                    joint.op
+                ));
             }
         }
         Ok(())

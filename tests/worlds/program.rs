@@ -109,7 +109,9 @@ fn item(chance: &mut Chance, program: &Program) -> Item {
         channels: chance.pick(&[None, Some(1), Some(2), Some(3)]),
         joints: Vec::new(),
         transfers: Vec::new(),
-        outside: (0..size).map(|_| Duration::from_micros(if chance.one_in(3) { chance.below(20_000) } else { 0 })).collect(),
+        outside: (0..size)
+            .map(|_| Duration::from_micros(if chance.one_in(3) { chance.below(20_000) } else { 0 }))
+            .collect(),
     };
     let kind = chance.below(8);
     if kind < 6 {
@@ -207,7 +209,9 @@ fn disagree(chance: &mut Chance, program: &mut Program) {
         0 if call.counts.is_none() => call.count += 1,
         1 if call.collective.has_root() => call.root = (call.root + 1) % program.world.size(),
         _ => {
-            let others = DataType::ALL.into_iter().filter(|other| *other != call.dtype && other.is_float() == call.dtype.is_float());
+            let others = DataType::ALL
+                .into_iter()
+                .filter(|other| *other != call.dtype && other.is_float() == call.dtype.is_float());
             call.dtype = chance.pick(&others.collect::<Vec<_>>());
         }
     }

@@ -26,7 +26,9 @@ fn told(plan: &Plan) -> Traffic {
             let (mut filled, mut read) = (0, 0);
             for step in plan.steps(rank, channel) {
                 let bytes = if step.flags.has(Flags::PLACES) { PLACES } else { step.len as usize * item };
-                let others = |group: Group| plan.world().members(group, rank).iter().filter(|other| *other != rank).collect::<Vec<_>>();
+                let others = |group: Group| {
+                    plan.world().members(group, rank).iter().filter(|other| *other != rank).collect::<Vec<_>>()
+                };
                 let out = match step.put {
                     Put::Nothing | Put::Windows => None,
                     Put::Pair => Some(Outgoing::Pair(step.to)),
@@ -37,7 +39,9 @@ fn told(plan: &Plan) -> Traffic {
                     Take::Pair => vec![Incoming::Pair(step.from)],
                     Take::Board => vec![Incoming::Board(step.from, step.group())],
                     Take::FoldPairs => others(step.group()).into_iter().map(Incoming::Pair).collect(),
-                    Take::FoldBoards => others(step.group()).into_iter().map(|from| Incoming::Board(from, step.group())).collect(),
+                    Take::FoldBoards => {
+                        others(step.group()).into_iter().map(|from| Incoming::Board(from, step.group())).collect()
+                    }
                 };
                 if let Some(link) = out {
                     filled = if step.flags.has(Flags::CREDIT) { bytes } else { filled + bytes };
@@ -71,6 +75,8 @@ fn seen(plan: &Plan, tuning: &Tuning) -> Traffic {
             timeout: Duration::from_secs(1),
             point_lane: MOST_CHANNELS,
         };
+        // SAFETY: `buffers` keeps every buffer as long as the sessions.
+        let links = unsafe { links.share_everything() };
         let mut session = Session::new(Traced::new(links, trace.clone(), Clock::default()), settings);
         let mut memory = [plan.input_len(rank), plan.output_len(rank)].map(|len| vec![0u8; len as usize * item]);
         let [input, output] = memory.each_mut().map(Vec::as_mut_ptr);
@@ -97,12 +103,15 @@ fn what_is_sent_is_what_the_plan_says_for_every_algorithm() {
     let mut plans = BTreeMap::new();
     let mut messages = 0;
     for world in [World::flat(2), World::flat(3), World::flat(8), World::domains(&[2, 3]), World::domains(&[4, 4])] {
-        for (collective, algorithm) in Collective::ALL.into_iter().flat_map(|one| Algorithm::ALL.map(|algorithm| (one, algorithm))) {
+        for (collective, algorithm) in
+            Collective::ALL.into_iter().flat_map(|one| Algorithm::ALL.map(|algorithm| (one, algorithm)))
+        {
             for count in [0, 1, 7, 300] {
                 let root = if collective.has_root() { 1 } else { 0 };
                 let count = if collective == Collective::Barrier { 0 } else { count };
                 let call = Call::new(collective, DataType::F32, Reduction::Sum, root, count);
-                let tuning = Tuning { algorithm: Some(algorithm), chunk_bytes: Some(128), windows: true, ..Tuning::default() };
+                let tuning =
+                    Tuning { algorithm: Some(algorithm), chunk_bytes: Some(128), windows: true, ..Tuning::default() };
                 let Ok(plan) = Plan::new(&world, &call, &tuning) else { continue };
                 let (told, seen) = (told(&plan), seen(&plan, &tuning));
                 assert_eq!(told, seen, "{algorithm} {collective} of {count} between {}", world.size());

@@ -15,12 +15,11 @@ use ringtree::Error;
 use ringtree::exec::{Pace, Patience, Poll, Request, Session, Settings};
 use ringtree::plan::{Algorithm, MOST_CHANNELS, Plan};
 use ringtree::transport::clock::Clock;
-use ringtree::transport::faulty::Faulty;
+use ringtree::transport::faulty::{Faulty, Mishap, Weather};
 use ringtree::transport::local::{LocalDoor, LocalLinks};
 use ringtree::transport::{Blocked, Watch};
 use ringtree::types::Call;
 use ringtree::{Collective, DataType, Reduction};
-use std::sync::Arc;
 use std::time::Duration;
 
 /// Visits after which a world hangs.
@@ -58,6 +57,8 @@ struct Rank {
     pace: Pace,
     /// When the clock was first looked at in this wait.
     began: Option<Duration>,
+    /// Whether it has said for whom it waits.
+    dozed: bool,
     /// When something last moved here.
     moved: Duration,
     lent: Lent,
@@ -85,8 +86,11 @@ pub struct World {
 impl World {
     pub fn new(seed: u64) -> World {
         let program = Program::new(seed);
-        let (clock, faults) = (Clock::default(), Arc::new(program.faults.clone()));
+        let clock = Clock::default();
+        let weather = Weather::new(program.faults.clone(), clock.clone());
         let rank = |links: LocalLinks| {
+            // SAFETY: `taken_back` keeps every buffer until the world goes, and a rank's sessions with it.
+            let links = unsafe { links.share_everything() };
             let door = links.door();
             let settings = Settings {
                 name: "world".into(),
@@ -96,12 +100,13 @@ impl World {
                 point_lane: MOST_CHANNELS,
             };
             Rank {
-                session: Session::new(Faulty::new(links, faults.clone(), clock.clone()), settings),
+                session: Session::new(Faulty::new(links, weather.clone()), settings),
                 door,
                 item: 0,
                 phase: Phase::Outside(Duration::ZERO),
                 pace: Pace::new(2, 1, program.timeout),
                 began: None,
+                dozed: false,
                 moved: Duration::ZERO,
                 lent: Lent::default(),
                 taken_back: Vec::new(),
@@ -121,13 +126,21 @@ impl World {
         while let Some(rank) = self.next_due() {
             self.visits += 1;
             if self.visits > MOST_VISITS {
-                return Err(format!("the world hangs: {:?}", self.ranks.iter().map(|rank| rank.phase).collect::<Vec<_>>()));
+                return Err(format!(
+                    "the world hangs: {:?}",
+                    self.ranks.iter().map(|rank| rank.phase).collect::<Vec<_>>()
+                ));
             }
             self.visit(rank)?;
             let cost = Duration::from_micros(self.chance.between(1, 30));
             self.clock.move_to(self.clock.now() + cost);
         }
         self.check_memory()?;
+        let gone = |rank| self.program.faults.gone(rank as u32, self.clock.now());
+        let fooled = |rank: &Rank| rank.session.links_ref().deceived() && rank.error.is_none();
+        if let Some(rank) = (0..self.ranks.len()).find(|rank| fooled(&self.ranks[*rank]) && !gone(*rank)) {
+            return Err(format!("rank {rank} believed a message with a changed tag or length"));
+        }
         Ok(Outcome { errors: self.ranks.iter().map(|rank| rank.error.clone()).collect(), visits: self.visits })
     }
 
@@ -172,10 +185,10 @@ impl World {
                 let polled = rank.begin(&self.program, number as u32).and_then(|()| rank.session.poll());
                 self.after(number, polled)
             }
-            Phase::Asleep(on, _) => {
+            Phase::Asleep(..) => {
                 rank.session.links().rise();
-                rank.phase = Phase::Blocked(on);
-                Ok(())
+                let polled = rank.session.poll();
+                self.after(number, polled)
             }
             Phase::Blocked(on) => {
                 let mut patience = rank.pace.next();
@@ -189,8 +202,8 @@ impl World {
                     }
                     Patience::Sleep(limit) => self.lie_down(number, on, now + limit),
                     Patience::GiveUp => {
-                        let error = rank.session.give_up(on);
-                        self.after(number, Err(error))
+                        let polled = rank.session.give_up(on);
+                        self.after(number, polled)
                     }
                 }
             }
@@ -203,6 +216,7 @@ impl World {
         if let Err(error) = rank.session.look_for_trouble(on) {
             return self.after(number, Err(error));
         }
+        rank.dozed = true;
         rank.session.links().doze(on);
         let looked = rank.session.poll();
         if let Ok(Poll::Blocked { on, moved: false }) = looked {
@@ -222,17 +236,29 @@ impl World {
         }
         match polled {
             Ok(Poll::Blocked { on, moved }) => {
+                let before = match rank.phase {
+                    Phase::Blocked(before) | Phase::Asleep(before, _) => before,
+                    _ => on,
+                };
                 rank.phase = Phase::Blocked(on);
-                if moved {
+                if moved || on != before {
                     rank.moved = now;
                     if rank.pace.progressed() {
                         rank.began = None;
                     }
+                    if std::mem::take(&mut rank.dozed) {
+                        rank.session.links().go_on();
+                    }
+                }
+                if moved {
                     self.wake_all();
                 }
                 Ok(())
             }
             Ok(Poll::Idle) => {
+                if std::mem::take(&mut rank.dozed) {
+                    rank.session.links().go_on();
+                }
                 let item = &self.program.items[rank.item];
                 rank.verdict(item, number as u32)?;
                 rank.take_back();
@@ -271,7 +297,7 @@ impl World {
         let rank = &mut self.ranks[number];
         rank.phase = Phase::Ended;
         let awake_since = self.program.faults.mishaps.iter().filter_map(|mishap| match mishap {
-            ringtree::transport::faulty::Mishap::Stopped { rank, until, .. } if *rank == number as u32 => Some(*until),
+            Mishap::Stopped { rank, until, .. } if *rank == number as u32 => Some(*until),
             _ => None,
         });
         let since = awake_since.filter(|until| *until <= now).fold(rank.moved, Duration::max);
@@ -323,7 +349,8 @@ impl Rank {
         self.session.retune(|now| *now = tuning.clone());
         let mut requests = Vec::new();
         for joint in &item.joints {
-            let plan = Plan::new(&program.world, &joint.calls[number as usize], &tuning).expect("the program asks for what is possible");
+            let plan = Plan::new(&program.world, &joint.calls[number as usize], &tuning)
+                .expect("the program asks for what is possible");
             let shift = if joint.seed % 3 == 0 { 1 } else { 0 };
             let mut part = Part::new(joint, number, plan.input_len(number), plan.output_len(number), shift);
             requests.push(part.request(joint, number));
@@ -349,7 +376,8 @@ impl Rank {
     /// Whether the item that has ended did what it should.
     fn verdict(&self, item: &Item, number: u32) -> Result<(), String> {
         for (part, joint) in self.lent.parts.iter().zip(&item.joints) {
-            part.verdict(joint, number).map_err(|wrong| format!("item {}: {wrong}, {:?}", self.item, item.algorithm))?;
+            part.verdict(joint, number)
+                .map_err(|wrong| format!("item {}: {wrong}, {:?}", self.item, item.algorithm))?;
         }
         for (at, buffer) in &self.lent.received {
             let transfer = &item.transfers[*at];

@@ -97,11 +97,21 @@ impl Piece {
 
 impl Drop for Piece {
     fn drop(&mut self) {
-        if let Some(file) = self.allocator.segment.file() {
-            let start = self.allocator.segment.heap_start() + self.allocator.segment.heap_offset(self.allocator.rank);
-            if let Err(error) = file.punch(start + self.offset, self.len) {
-                log::warn!("{error}");
+        if self.allocator.segment.heap_is_quarantined() {
+            return;
+        }
+        match self.allocator.segment.file() {
+            Some(file) => {
+                let start =
+                    self.allocator.segment.heap_start() + self.allocator.segment.heap_offset(self.allocator.rank);
+                if let Err(error) = file.punch(start + self.offset, self.len) {
+                    log::warn!("{error}");
+                }
             }
+            // SAFETY: the piece is whole pages of this process's own mapping, which nobody uses any more.
+            None => unsafe {
+                libc::madvise(self.at.cast(), self.len, libc::MADV_DONTNEED);
+            },
         }
         self.allocator.put_back(self.offset, self.len);
     }

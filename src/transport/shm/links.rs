@@ -4,7 +4,6 @@ use super::layout::{LANES, SLOT_BYTES};
 use super::ring::{IN_LINE, INLINE, LINES, Line, Reader, Released, SLOTS, Writer};
 use super::segment::{HEAP_SPAN, Segment};
 use super::staging::Budget;
-use super::status::Life;
 use crate::error::{Error, Place};
 use crate::plan::{Group, World};
 use crate::sys::barrier;
@@ -16,9 +15,6 @@ use std::sync::Arc;
 const BOARDS: usize = 3;
 
 const PAGE: usize = 4096;
-
-/// After an abort: a process that takes longer to end the step that it is in counts as stopped.
-const STOPPED: std::time::Duration = std::time::Duration::from_millis(500);
 
 /// One outgoing link: this rank writes.
 #[derive(Debug)]
@@ -63,6 +59,9 @@ impl Readers {
     }
 }
 
+/// Heaps that the ranks of a communicator can address: a segment, and the numbers that the ranks have there.
+pub type Heaps = Vec<(Arc<Segment>, Vec<u32>)>;
+
 /// One rank's ends of all links of a host.
 #[derive(Debug)]
 pub struct ShmLinks {
@@ -73,7 +72,7 @@ pub struct ShmLinks {
     budget: Arc<Budget>,
     segment: Arc<Segment>,
     /// This communicator's segment first, then those it was split from, each with its ranks' numbers there.
-    heaps: Vec<(Arc<Segment>, Vec<u32>)>,
+    heaps: Heaps,
     /// The other ranks' processes; None for this rank and for threads of this process.
     processes: Vec<Option<Arc<Watched>>>,
     /// Processors that all ranks of the host together may use.
@@ -110,8 +109,6 @@ impl ShmLinks {
         let heaps = vec![(segment.clone(), (0..size).collect())];
         let processes = vec![None; size as usize];
         let processors = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
-        // Also who never sleeps must be reached by the fences of those who do.
-        barrier::register();
         ShmLinks { rank, size, out, incoming, budget, segment, heaps, processes, processors }
     }
 
@@ -147,9 +144,9 @@ impl ShmLinks {
     }
 
     /// Also lets memory of the communicator that this one was split from serve; `ranks` are our ranks' numbers there.
-    pub fn inherit_heaps(&mut self, parent: &[(Arc<Segment>, Vec<u32>)], ranks: &[u32]) {
+    pub fn inherit_heaps(&mut self, parent: &[(Arc<Segment>, Vec<u32>)], ranks: &[usize]) {
         for (segment, numbers) in parent {
-            let numbers = ranks.iter().map(|rank| numbers[*rank as usize]).collect();
+            let numbers = ranks.iter().map(|rank| numbers[*rank]).collect();
             self.heaps.push((segment.clone(), numbers));
         }
     }
@@ -383,14 +380,7 @@ impl Links for ShmLinks {
         }
     }
 
-    fn ranks_share_memory(&self) -> bool {
-        self.segment.is_private()
-    }
-
     fn share(&self, at: *const u8, len: usize) -> Shared {
-        if self.segment.is_private() {
-            return Shared { heap: 0, at: at as u64 + 1 };
-        }
         for (number, (segment, ranks)) in self.heaps.iter().enumerate() {
             let Some(heap) = segment.heap_if_mapped() else { continue };
             let begin = heap.base() as usize + segment.heap_offset(ranks[self.rank as usize]);
@@ -405,9 +395,6 @@ impl Links for ShmLinks {
 
     fn resolve(&mut self, owner: u32, place: Shared, len: usize) -> Option<*mut u8> {
         let offset = usize::try_from(place.at.checked_sub(1)?).ok()?;
-        if self.segment.is_private() {
-            return Some(std::ptr::with_exposed_provenance_mut(offset));
-        }
         let (segment, ranks) = self.heaps.get(usize::try_from(place.heap).ok()?)?;
         let owner = *ranks.get(owner as usize)?;
         if offset.checked_add(len)? > HEAP_SPAN {
@@ -416,47 +403,25 @@ impl Links for ShmLinks {
         segment.heap()?.range(segment.heap_offset(owner) + offset, len)
     }
 
-    fn open_windows(&mut self) -> bool {
-        let status = self.segment.status(self.rank);
-        status.set_in_windows(true);
-        // This rank's store must be seen by whoever aborts, or the abort here: whoever aborts runs the fence for both, if it can.
-        if barrier::register() {
-            std::sync::atomic::compiler_fence(std::sync::atomic::Ordering::SeqCst);
-        } else {
-            std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
-        }
-        let aborted = self.segment.header().aborted();
-        if aborted {
-            status.set_in_windows(false);
-        }
-        !aborted
+    fn message_limit(&self) -> usize {
+        SLOT_BYTES
     }
 
     #[inline]
-    fn close_windows(&mut self) {
-        self.segment.status(self.rank).set_in_windows(false);
-    }
-
-    fn await_closed_windows(&mut self) {
-        std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
-        barrier::fence_everybody();
-        let began = std::time::Instant::now();
-        for rank in (0..self.size).filter(|rank| *rank != self.rank) {
-            let status = self.segment.status(rank);
-            while status.in_windows() && status.life() != Life::Left {
-                // A thread comes to the end of its step. A process may be dead, or stopped for ever: what it still does to registered
-                // memory, which stays mapped, does no harm but to the contents of a result that there is none of.
-                let gone = self.process(rank).is_some_and(|process| process.gone() || began.elapsed() > STOPPED);
-                if gone {
-                    break;
-                }
-                std::thread::sleep(std::time::Duration::from_micros(50));
-            }
+    fn enter_windows(&mut self) -> bool {
+        let status = self.segment.status(self.rank);
+        status.set_in_windows(true);
+        barrier::fence_this();
+        let open = !self.segment.header().aborted();
+        if !open {
+            status.set_in_windows(false);
         }
+        open
     }
 
-    fn message_limit(&self) -> usize {
-        SLOT_BYTES
+    #[inline]
+    fn leave_windows(&mut self) {
+        self.segment.status(self.rank).set_in_windows(false);
     }
 }
 

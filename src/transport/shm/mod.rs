@@ -29,7 +29,7 @@ mod watching;
 
 pub use heap::{HeapAllocator, Piece};
 pub use layout::{CHANNELS, LANES, POINT_TO_POINT, SLOT_BYTES};
-pub use links::ShmLinks;
+pub use links::{Heaps, ShmLinks};
 pub use segment::Segment;
 pub use staging::{Budget, Holder};
 pub use status::Life;

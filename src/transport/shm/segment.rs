@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::sys::memory::{Mapping, SharedFile};
 use crate::transport::{Abort, Outgoing};
 use std::sync::OnceLock;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Addresses that every rank's part of the heap has. Memory is used only where it is touched.
 pub const HEAP_SPAN: usize = 64 << 30;
@@ -21,6 +21,7 @@ pub struct Segment {
     layout: Layout,
     ranks: u32,
     heap: OnceLock<Option<Mapping>>,
+    quarantined: AtomicBool,
 }
 
 impl Segment {
@@ -41,7 +42,7 @@ impl Segment {
         Segment::of(Some(file), ranks)
     }
 
-    /// One for threads of this process. It has no heap: threads address each other's memory as it is.
+    /// One for threads of this process.
     pub fn private(ranks: u32) -> Result<Segment> {
         Segment::of(None, ranks)
     }
@@ -52,7 +53,7 @@ impl Segment {
             Some(file) => file.map(0, layout.len())?,
             None => Mapping::private(layout.len())?,
         };
-        Ok(Segment { mapping, file, layout, ranks, heap: OnceLock::new() })
+        Ok(Segment { mapping, file, layout, ranks, heap: OnceLock::new(), quarantined: AtomicBool::new(false) })
     }
 
     /// The number of ranks it was made for.
@@ -126,14 +127,28 @@ impl Segment {
         }
     }
 
-    /// The heap, mapped when it is first asked for. None: the ranks are threads, or the address space is too small (logged).
+    /// The heap, mapped when it is first asked for. None: the address space is too small (logged).
     pub fn heap(&self) -> Option<&Mapping> {
         let map = || {
-            let file = self.file.as_ref()?;
-            let mapped = file.map(self.layout.len(), self.ranks as usize * HEAP_SPAN);
+            let len = self.ranks as usize * HEAP_SPAN;
+            let mapped = match &self.file {
+                Some(file) => file.map(self.layout.len(), len),
+                None => Mapping::private(len),
+            };
             mapped.inspect_err(|error| log::warn!("registered memory is not available: {error}")).ok()
         };
         self.heap.get_or_init(map).as_ref()
+    }
+
+    /// From now on no piece of the heap is given out twice by this process: an operation has failed here, and a rank that is late may
+    /// still write to a window on a buffer of it. The memory goes with the segment.
+    pub fn quarantine_heap(&self) {
+        self.quarantined.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether that has happened.
+    pub fn heap_is_quarantined(&self) -> bool {
+        self.quarantined.load(Ordering::Relaxed)
     }
 
     /// Where the heap begins in the file.

@@ -100,7 +100,7 @@ pub struct Status {
     life: AtomicU32,
     /// The rank waited for, plus one; 0: not waiting, or not for long.
     waiting_for: AtomicU32,
-    /// 1 while the rank reads and writes others' buffers.
+    /// 1 while the rank reads or writes other ranks' buffers.
     in_windows: AtomicU32,
     entered: AtomicU64,
     finished: AtomicU64,
@@ -169,13 +169,13 @@ impl Status {
         (record.number.load(Ordering::Relaxed) == number).then_some(entered)
     }
 
-    /// Notes whether this rank reads and writes others' buffers. What it did to them before the end is seen by whoever sees the end.
+    /// Says whether this rank reads or writes other ranks' buffers. What it did there is done when this says no.
     #[inline]
-    pub fn set_in_windows(&self, open: bool) {
-        self.in_windows.store(u32::from(open), Ordering::Release);
+    pub fn set_in_windows(&self, inside: bool) {
+        self.in_windows.store(u32::from(inside), Ordering::Release);
     }
 
-    /// Whether that rank reads and writes others' buffers.
+    /// Whether that rank reads or writes other ranks' buffers.
     pub fn in_windows(&self) -> bool {
         self.in_windows.load(Ordering::Acquire) != 0
     }

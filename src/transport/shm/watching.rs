@@ -2,6 +2,7 @@
 
 use super::links::ShmLinks;
 use super::status::Life;
+use crate::sys::process::Watched;
 use crate::sys::{barrier, futex};
 use crate::transport::{Abort, Blocked, Entered, Links, Trouble, Watch};
 use std::sync::atomic::Ordering;
@@ -127,14 +128,40 @@ impl Watch for ShmLinks {
 
     fn rise(&mut self) {
         let status = self.segment().status(self.rank());
-        status.set_waiting_for(None);
         status.asleep.store(0, Ordering::Relaxed);
         self.segment().header().sleepers.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    fn go_on(&mut self) {
+        self.segment().status(self.rank()).set_waiting_for(None);
     }
 
     fn abort(&mut self, abort: Abort) -> Abort {
         self.segment().abort(&abort);
         self.abort_reason().unwrap_or(abort)
+    }
+
+    fn withdraw(&mut self) {
+        self.leave_windows();
+        // Whoever entered before the abort is seen inside now; whoever enters later sees the abort.
+        barrier::fence_everybody();
+        for rank in (0..self.size()).filter(|rank| *rank != self.rank()) {
+            let status = self.segment().status(rank);
+            let taking_part = |process: Option<&Watched>| process.is_none_or(|process| !process.gone());
+            while status.in_windows()
+                && status.life() != Life::Left
+                && taking_part(self.process(rank))
+                && !self.stopped(rank)
+            {
+                std::thread::yield_now();
+            }
+        }
+    }
+
+    fn failed(&mut self) {
+        for (segment, _) in self.heaps() {
+            segment.quarantine_heap();
+        }
     }
 
     fn crowd(&self) -> (u32, u32) {

@@ -86,7 +86,7 @@ fn repeated_runs_give_the_same_bits_whoever_comes_first() {
                     run.into_iter().map(Result::ok).collect()
                 };
                 let first = run(0);
-                assert_eq!(first.is_some(), can_all_reduce(algorithm, transport), "{algorithm} {transport:?}");
+                assert_eq!(first.is_some(), can_all_reduce(algorithm), "{algorithm} {transport:?}");
                 for late in 1..3 {
                     assert!(run(late) == first, "{algorithm}, {size} ranks over {transport:?}");
                 }
@@ -95,13 +95,10 @@ fn repeated_runs_give_the_same_bits_whoever_comes_first() {
     }
 }
 
-fn can_all_reduce(algorithm: Algorithm, transport: Transport) -> bool {
-    match algorithm {
-        Algorithm::OneShot | Algorithm::TwoShot | Algorithm::Ring | Algorithm::Tree | Algorithm::Halving => true,
-        // Threads over shared memory reach each other's buffers as they are; the reference says so only of registered ones.
-        Algorithm::Owner => transport == Transport::Shm,
-        _ => false,
-    }
+fn can_all_reduce(algorithm: Algorithm) -> bool {
+    // The owner needs registered memory; the others have no form of it.
+    use Algorithm::*;
+    matches!(algorithm, OneShot | TwoShot | Ring | Tree | Halving)
 }
 
 /// Minimum and maximum of some floats: (inputs of the ranks, minimum, maximum) as bits.
@@ -301,7 +298,7 @@ fn reproducible_bits_do_not_depend_on_the_algorithm_and_others_are_refused() {
         let transport = Transport::Shm;
         let config = Config { reproducible: true, algorithm: Some(algorithm), ..config(transport) };
         match algorithm {
-            Algorithm::OneShot | Algorithm::TwoShot | Algorithm::Owner => {
+            Algorithm::OneShot | Algorithm::TwoShot => {
                 for (len, offset) in [(50, 0), (70_000, 33_333)] {
                     assert_eq!(window_of_result(&config, size, len, offset), expected, "{algorithm}");
                 }
@@ -333,18 +330,30 @@ fn reproducible_bits_do_not_depend_on_the_algorithm_and_others_are_refused() {
 
 #[test]
 fn reproducible_bits_do_not_depend_on_registration() {
-    let config = Config { reproducible: true, ..config(Transport::Shm) };
-    let all = on_each_rank(3, &config, |comm| {
-        let mut registered = comm.alloc::<f32>(9000).expect("registered memory");
-        let own: Vec<f32> = (0..9000).map(|at| rough(comm.rank(), at)).collect();
-        registered.copy_from_slice(&own);
-        comm.all_reduce(&mut registered, ReduceOp::Sum).expect("all_reduce");
-        let mut plain = own;
-        comm.all_reduce(&mut plain, ReduceOp::Sum).expect("all_reduce");
-        (bits(&registered), bits(&plain))
-    });
-    assert!(all.iter().all(|(registered, plain)| registered == &all[0].0 && plain == &all[0].0));
-    assert_eq!(all[0].0[..4 * PROBE], in_order_of_rank(3));
+    for transport in TRANSPORTS {
+        let config = Config { reproducible: true, ..config(transport) };
+        let plain = on_each_rank(3, &config, |comm| sums_of(comm, false));
+        let registered = on_each_rank(3, &config, |comm| sums_of(comm, true));
+        let owner = Config { algorithm: Some(Algorithm::Owner), ..config };
+        let owned = on_each_rank(3, &owner, |comm| sums_of(comm, true));
+        assert_eq!(plain[0][..4 * PROBE], in_order_of_rank(3));
+        assert!([&plain, &registered, &owned].into_iter().flatten().all(|bits| *bits == plain[0]));
+    }
+}
+
+/// The bits of a sum in plain or registered memory.
+fn sums_of(comm: &Communicator, registered: bool) -> Vec<u8> {
+    let own: Vec<f32> = (0..9000).map(|at| rough(comm.rank(), at)).collect();
+    if registered {
+        let mut memory = comm.alloc::<f32>(9000).expect("registered memory");
+        memory.copy_from_slice(&own);
+        comm.all_reduce(&mut memory, ReduceOp::Sum).expect("all_reduce");
+        bits(&memory)
+    } else {
+        let mut memory = own;
+        comm.all_reduce(&mut memory, ReduceOp::Sum).expect("all_reduce");
+        bits(&memory)
+    }
 }
 
 /// An all-reduce by sessions over the reference links, with settings that a communicator doesn't offer.

@@ -107,3 +107,7 @@ pub use config::{Config, Transport, algorithm, parse_bytes};
 pub use error::{Error, Place, Result};
 pub use exec::Element;
 pub use types::{Collective, DataType, ReduceOp, Reduction, Scalar};
+
+/// For the model in `tests/loom.rs`.
+#[cfg(loom)]
+pub use comm::Completion;

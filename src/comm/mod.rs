@@ -11,6 +11,7 @@
 //! ```
 
 mod collectives;
+mod completion;
 mod engine;
 mod group;
 mod processes;
@@ -20,6 +21,8 @@ mod setup;
 mod split;
 mod work;
 
+#[cfg(loom)]
+pub use completion::Completion;
 pub use group::Group;
 pub use registered::Registered;
 pub use work::{Scope, ScopedWork, StableBuffer, Work};

@@ -5,6 +5,7 @@
 //! operations have.
 
 use super::collectives::each_call;
+use super::completion::Completion;
 use super::requests::Requests;
 use super::{Communicator, Registered, Shared};
 use crate::error::{Error, Result};
@@ -13,48 +14,35 @@ use crate::types::ReduceOp;
 use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, Weak, mpsc};
-use std::time::{Duration, Instant};
-
-/// How an operation ended, once it has.
-#[derive(Debug, Default)]
-struct Completion {
-    outcome: Mutex<Option<Result<()>>>,
-    ended: Condvar,
-}
-
-impl Completion {
-    fn end(&self, outcome: Result<()>) {
-        *self.outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
-        self.ended.notify_all();
-    }
-
-    fn test(&self) -> Option<Result<()>> {
-        self.outcome.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// The outcome, or None at the limit.
-    fn wait(&self, limit: Option<Duration>) -> Option<Result<()>> {
-        let began = Instant::now();
-        let mut outcome = self.outcome.lock().unwrap_or_else(PoisonError::into_inner);
-        while outcome.is_none() {
-            outcome = match limit {
-                None => self.ended.wait(outcome).unwrap_or_else(PoisonError::into_inner),
-                Some(limit) => {
-                    let left = limit.checked_sub(began.elapsed())?;
-                    self.ended.wait_timeout(outcome, left).unwrap_or_else(PoisonError::into_inner).0
-                }
-            };
-        }
-        outcome.clone()
-    }
-}
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak, mpsc};
+use std::time::Duration;
 
 struct Task {
     requests: Vec<Request>,
     completion: Arc<Completion>,
     /// Keeps a handed-over buffer alive until the operation has ended.
-    _buffer: Option<Arc<dyn Send + Sync>>,
+    buffer: Option<Arc<dyn Send + Sync>>,
+    /// Tasks begun and not ended; None once this one has.
+    open: Option<Arc<AtomicUsize>>,
+}
+
+impl Task {
+    fn end(&mut self, outcome: Result<()>) {
+        let Some(open) = self.open.take() else { return };
+        self.buffer = None;
+        open.fetch_sub(1, Ordering::AcqRel);
+        self.completion.end(outcome);
+    }
+}
+
+impl Drop for Task {
+    /// Nobody waits for ever for a task that the worker thread did not come to because an operation panicked.
+    fn drop(&mut self) {
+        self.end(Err(Error::misuse(
+            "the communicator's worker thread has panicked",
+            "Look for the panic in this process's output",
+        )));
+    }
 }
 
 /// The thread that runs a communicator's operations in the background, started by the first one.
@@ -62,7 +50,7 @@ struct Task {
 pub(super) struct Worker {
     tasks: OnceLock<Mutex<mpsc::Sender<Task>>>,
     /// Tasks begun and not ended.
-    open: AtomicUsize,
+    open: Arc<AtomicUsize>,
     last: Mutex<Option<Arc<Completion>>>,
 }
 
@@ -105,11 +93,10 @@ impl Worker {
             }
         };
         let completion = Arc::new(Completion::default());
-        let task = Task { requests, completion: completion.clone(), _buffer: buffer };
         self.open.fetch_add(1, Ordering::AcqRel);
+        let task = Task { requests, completion: completion.clone(), buffer, open: Some(self.open.clone()) };
         let sent = tasks.lock().unwrap_or_else(PoisonError::into_inner).send(task);
         if sent.is_err() {
-            self.open.fetch_sub(1, Ordering::AcqRel);
             return Err(Error::misuse(
                 "the communicator's worker thread has ended",
                 "Look for an earlier panic in this process",
@@ -123,14 +110,11 @@ impl Worker {
 fn start(shared: Weak<Shared>) -> Result<mpsc::Sender<Task>> {
     let (sender, receiver) = mpsc::channel::<Task>();
     let run = move || {
-        for task in receiver {
+        for mut task in receiver {
             // The communicator waits for its tasks before it goes, so it is here while there are any.
             let Some(shared) = shared.upgrade() else { return };
-            let Task { requests, completion, _buffer } = task;
-            let outcome = run_all(&shared, requests);
-            drop(_buffer);
-            shared.worker.open.fetch_sub(1, Ordering::AcqRel);
-            completion.end(outcome);
+            let outcome = run_all(&shared, std::mem::take(&mut task.requests));
+            task.end(outcome);
         }
     };
     std::thread::Builder::new().name("ringtree-worker".into()).spawn(run).map_err(|error| {

@@ -88,6 +88,8 @@ impl ShmLinks {
     pub fn new(segment: Arc<Segment>, rank: u32, world: &World, budget: Arc<Budget>) -> ShmLinks {
         let size = segment.ranks();
         assert!(rank < size && world.size() == size);
+        // A publisher that is not registered would not see who lies down.
+        barrier::register();
         let mut out = Vec::new();
         let mut incoming = Vec::new();
         for lane in 0..LANES {
@@ -220,25 +222,22 @@ impl ShmLinks {
                 Ok(Some(Blocked::Slot(rank)))
             }
             Err(bad) => {
+                let reader = out.readers.each().nth(bad.reader).map_or(self.rank, |(rank, _)| rank);
                 let what = format!("a counter of {} released messages where {} were sent", bad.claimed, bad.sent);
-                Err(self.corrupt(self.rank, what))
+                Err(self.corrupt(reader, what))
             }
         }
     }
 
     #[cold]
     fn wake(&self, rank: u32) {
-        let asleep = &self.segment.status(rank).asleep;
-        if asleep.swap(0, std::sync::atomic::Ordering::AcqRel) != 0 {
-            crate::sys::futex::wake(asleep);
-        }
+        self.segment.status(rank).bell.ring();
     }
 
-    /// Wakes the readers of a link if anybody sleeps at all. No fence: a sleeper runs one for everybody (`sys::barrier`).
+    /// Wakes the readers of a link if anybody sleeps at all.
     #[inline(always)]
     fn wake_readers(&self, index: usize) {
-        std::sync::atomic::compiler_fence(std::sync::atomic::Ordering::SeqCst);
-        if self.segment.header().sleepers.load(std::sync::atomic::Ordering::Relaxed) != 0 {
+        if self.segment.header().sleepers.any() {
             for (rank, _) in self.out[index].readers.each() {
                 self.wake(rank);
             }
@@ -374,8 +373,7 @@ impl Links for ShmLinks {
         let incoming = &mut self.incoming[index];
         // SAFETY: the counter lies in the mapped segment and is an atomic.
         incoming.reader.release(unsafe { &*incoming.counter });
-        std::sync::atomic::compiler_fence(std::sync::atomic::Ordering::SeqCst);
-        if self.segment.header().sleepers.load(std::sync::atomic::Ordering::Relaxed) != 0 {
+        if self.segment.header().sleepers.any() {
             self.wake(link.rank());
         }
     }
@@ -409,19 +407,12 @@ impl Links for ShmLinks {
 
     #[inline]
     fn enter_windows(&mut self) -> bool {
-        let status = self.segment.status(self.rank);
-        status.set_in_windows(true);
-        barrier::fence_this();
-        let open = !self.segment.header().aborted();
-        if !open {
-            status.set_in_windows(false);
-        }
-        open
+        self.segment.status(self.rank).enter_windows(self.segment.header())
     }
 
     #[inline]
     fn leave_windows(&mut self) {
-        self.segment.status(self.rank).set_in_windows(false);
+        self.segment.status(self.rank).leave_windows();
     }
 }
 

@@ -11,6 +11,7 @@
 //! |---|---|
 //! | `layout` | where everything lies |
 //! | `ring` | one link: a ring of cache lines, a flag in each, and the readers' acknowledgements |
+//! | `bell` | going to sleep and being woken |
 //! | `links` | all links of a rank: the contract |
 //! | `status` | what every rank is doing, and who aborted: read only when something takes long |
 //! | `segment` | the memory itself |
@@ -18,6 +19,7 @@
 //! | `staging` | the process's budget for slots |
 //! | `heap` | memory that every rank can address |
 
+mod bell;
 mod heap;
 mod layout;
 mod links;
@@ -33,3 +35,11 @@ pub use links::{Heaps, ShmLinks};
 pub use segment::Segment;
 pub use staging::{Budget, Holder};
 pub use status::Life;
+
+/// The lock-free parts, for the models in `tests/loom.rs`.
+#[cfg(loom)]
+pub mod model {
+    pub use super::bell::{Bell, Sleepers};
+    pub use super::ring::{BadCounter, IN_LINE, LINES, Line, Reader, Released, Writer};
+    pub use super::status::{Header, Status};
+}

@@ -17,10 +17,10 @@
 use crate::sys::sync::{AtomicU32, AtomicU64, Ordering, UnsafeCell};
 
 /// Lines in a ring: messages of at most [`INLINE`] bytes that may be on their way.
-pub const LINES: u32 = 16;
+pub const LINES: u32 = if cfg!(loom) { 2 } else { 16 };
 
 /// Slots in a ring: larger messages that may be on their way. A power of two below LINES.
-pub const SLOTS: u32 = 4;
+pub const SLOTS: u32 = if cfg!(loom) { 1 } else { 4 };
 
 /// Bytes that fit in a line.
 pub const INLINE: usize = 48;
@@ -73,6 +73,8 @@ impl Released {
 /// A counter that cannot be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BadCounter {
+    /// Which reader.
+    pub reader: usize,
     /// What the reader claims to have released.
     pub claimed: u32,
     /// What was sent.
@@ -111,7 +113,7 @@ impl Writer {
             let claimed = reader.0.load(Ordering::Acquire);
             let outstanding = self.sent.wrapping_sub(claimed);
             if outstanding > self.sent.wrapping_sub(self.floor) {
-                return Err(BadCounter { claimed, sent: self.sent });
+                return Err(BadCounter { reader: i, claimed, sent: self.sent });
             }
             if outstanding >= most {
                 most = outstanding;

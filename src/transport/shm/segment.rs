@@ -166,9 +166,7 @@ impl Segment {
     /// Wakes every rank that sleeps, to look around.
     pub fn wake_all(&self) {
         for rank in 0..self.ranks {
-            let asleep = &self.status(rank).asleep;
-            asleep.store(0, Ordering::SeqCst);
-            crate::sys::futex::wake(asleep);
+            self.status(rank).bell.ring();
         }
     }
 

@@ -1,14 +1,16 @@
 //! What every rank of a host is doing, and who aborted. Written by each rank on its own cache lines with plain stores; read by others
 //! only when something takes long or does not fit, to name the culprit.
 
+use super::bell::{Bell, Sleepers};
+use crate::sys::barrier;
 use crate::sys::sync::{AtomicU32, AtomicU64, Ordering, fence};
 use crate::transport::{Abort, Entered};
 
 /// Calls that a rank's status remembers.
-const RECORDS: usize = 4;
+const RECORDS: usize = if cfg!(loom) { 1 } else { 4 };
 
 /// Bytes of the message of an abort.
-const TEXT: usize = 960;
+const TEXT: usize = if cfg!(loom) { 16 } else { 960 };
 
 /// Where a rank is in the life of a communicator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,8 +28,8 @@ pub enum Life {
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub struct Header {
-    /// How many ranks sleep or are about to: while it is 0, a publisher need not look further.
-    pub sleepers: AtomicU32,
+    /// How many ranks sleep or are about to.
+    pub sleepers: Sleepers,
     _apart: [u32; 15],
     /// 0, or who aborted first, plus one.
     aborter: AtomicU32,
@@ -95,8 +97,8 @@ impl Header {
 #[derive(Debug)]
 #[repr(C, align(128))]
 pub struct Status {
-    /// The futex word: 1 while the rank sleeps.
-    pub asleep: AtomicU32,
+    /// What the rank sleeps on.
+    pub bell: Bell,
     life: AtomicU32,
     /// The rank waited for, plus one; 0: not waiting, or not for long.
     waiting_for: AtomicU32,
@@ -169,10 +171,23 @@ impl Status {
         (record.number.load(Ordering::Relaxed) == number).then_some(entered)
     }
 
-    /// Says whether this rank reads or writes other ranks' buffers. What it did there is done when this says no.
+    /// Says that this rank is about to read or write other ranks' buffers. False: the communicator has ended, they may be gone. Either
+    /// this rank sees the abort here, or whoever has seen it and run `fence_everybody` sees this rank inside.
     #[inline]
-    pub fn set_in_windows(&self, inside: bool) {
-        self.in_windows.store(u32::from(inside), Ordering::Release);
+    pub fn enter_windows(&self, header: &Header) -> bool {
+        self.in_windows.store(1, Ordering::Relaxed);
+        barrier::fence_this();
+        let open = !header.aborted();
+        if !open {
+            self.leave_windows();
+        }
+        open
+    }
+
+    /// Says that this rank has done what it did there.
+    #[inline]
+    pub fn leave_windows(&self) {
+        self.in_windows.store(0, Ordering::Release);
     }
 
     /// Whether that rank reads or writes other ranks' buffers.
@@ -188,5 +203,44 @@ impl Status {
     /// For whom that rank is waiting, if for long.
     pub fn waiting_for(&self) -> Option<u32> {
         self.waiting_for.load(Ordering::Relaxed).checked_sub(1)
+    }
+}
+
+#[cfg(loom)]
+impl Default for Header {
+    /// As zeroed shared memory is.
+    fn default() -> Header {
+        let zero = || AtomicU32::new(0);
+        Header {
+            sleepers: Sleepers::none(),
+            _apart: [0; 15],
+            aborter: zero(),
+            told: zero(),
+            kind: zero(),
+            culprit: zero(),
+            other: zero(),
+            len: zero(),
+            _apart_too: [0; 10],
+            text: std::array::from_fn(|_| AtomicU64::new(0)),
+        }
+    }
+}
+
+#[cfg(loom)]
+impl Default for Status {
+    /// As zeroed shared memory is.
+    fn default() -> Status {
+        let (zero, long) = (|| AtomicU32::new(0), || AtomicU64::new(0));
+        let record = || Record { number: long(), digest: long(), count: long(), kinds: long() };
+        Status {
+            bell: Bell::silent(),
+            life: zero(),
+            waiting_for: zero(),
+            in_windows: zero(),
+            entered: long(),
+            finished: long(),
+            _apart: [0; 4],
+            records: std::array::from_fn(|_| record()),
+        }
     }
 }

@@ -2,17 +2,13 @@
 
 use super::links::ShmLinks;
 use super::status::Life;
+use crate::sys::barrier;
 use crate::sys::process::Watched;
-use crate::sys::{barrier, futex};
 use crate::transport::{Abort, Blocked, Entered, Links, Trouble, Watch};
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// How long a rank that has claimed the abort may take to say why, before it counts as gone itself.
 const TELLING: Duration = Duration::from_millis(200);
-
-/// The longest sleep where sleepers can't make publishers see them (no membarrier).
-const BLIND_SLEEP: Duration = Duration::from_millis(1);
 
 impl ShmLinks {
     /// The reason of an abort, waiting for a rank that is just writing it.
@@ -116,20 +112,15 @@ impl Watch for ShmLinks {
     fn doze(&mut self, blocked: Blocked) {
         let status = self.segment().status(self.rank());
         status.set_waiting_for(Some(blocked.rank()));
-        status.asleep.store(1, Ordering::SeqCst);
-        self.segment().header().sleepers.fetch_add(1, Ordering::SeqCst);
-        barrier::fence_everybody();
+        status.bell.lie_down(&self.segment().header().sleepers);
     }
 
     fn sleep(&mut self, limit: Duration) {
-        let limit = if barrier::register() { limit } else { limit.min(BLIND_SLEEP) };
-        futex::wait(&self.segment().status(self.rank()).asleep, 1, limit);
+        self.segment().status(self.rank()).bell.sleep(limit);
     }
 
     fn rise(&mut self) {
-        let status = self.segment().status(self.rank());
-        status.asleep.store(0, Ordering::Relaxed);
-        self.segment().header().sleepers.fetch_sub(1, Ordering::SeqCst);
+        self.segment().status(self.rank()).bell.rise(&self.segment().header().sleepers);
     }
 
     fn go_on(&mut self) {

@@ -108,7 +108,7 @@ fn check_extremes<T: Element + std::fmt::Debug>(table: &[(&[T], T, T)]) {
             let inputs: Vec<Vec<T>> = inputs.iter().map(|x| vec![*x; 9]).collect();
             for (op, expected) in [(ReduceOp::Min, least), (ReduceOp::Max, most)] {
                 let got = reduced(&inputs, &config(transport), always(op));
-                assert_eq!(bits(&got), bits(&vec![*expected; 9]), "{op:?} of {inputs:?} over {transport:?}: {got:?}");
+                assert_eq!(bits(&got), bits(&[*expected; 9]), "{op:?} of {inputs:?} over {transport:?}: {got:?}");
             }
         }
     }

@@ -1,10 +1,11 @@
 //! The command line as a user meets it: the program itself, started as a process.
 #![cfg(feature = "cli")]
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigHandler, Signal, kill, signal};
 use nix::unistd::Pid;
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -88,11 +89,12 @@ struct Launcher {
 impl Launcher {
     fn start(ranks: u32, script: &str) -> Launcher {
         let ranks = ranks.to_string();
-        let mut process = ringtree(&["run", "-g", &ranks, "--", "sh", "-c", script])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the program starts");
+        let mut command = ringtree(&["run", "-g", &ranks, "--", "sh", "-c", script]);
+        command.stdout(Stdio::piped()).stderr(Stdio::null());
+        // Whoever runs the tests in the background may ignore interrupts; children inherit that.
+        // SAFETY: between fork and exec this makes one system call and allocates nothing.
+        unsafe { command.pre_exec(|| Ok(signal(Signal::SIGINT, SigHandler::SigDfl).map(drop)?)) };
+        let mut process = command.spawn().expect("the program starts");
         let lines = process.stdout.take().map(|pipe| BufReader::new(pipe).lines());
         Launcher { process, lines }
     }

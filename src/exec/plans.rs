@@ -8,7 +8,7 @@ use super::short::Short;
 use crate::error::{Error, Result};
 use crate::plan::{Algorithm, Plan, Tuning};
 use crate::transport::Entered;
-use crate::types::Call;
+use crate::types::{Call, Collective};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -99,9 +99,13 @@ fn make(settings: &Settings, rank: u32, call: &Call) -> Result<Planned> {
                     .into(),
         })
     };
-    let plan = build(&settings.tuning)?;
+    let mut tuning = settings.tuning.clone();
+    if call.collective == Collective::Barrier {
+        // Whoever forces an algorithm means the calls that move data.
+        tuning.algorithm = None;
+    }
+    let plan = build(&tuning)?;
     let without_windows = if plan.algorithm() == Algorithm::Owner {
-        let mut tuning = settings.tuning.clone();
         tuning.windows = false;
         tuning.algorithm = None;
         Some(build(&tuning)?)

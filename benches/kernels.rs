@@ -42,7 +42,7 @@ fn sums(criterion: &mut Criterion) {
                     buffer.words.fill(0);
                 }
                 let operands: Vec<Operand> = memory.iter_mut().map(|b| Operand { at: b.at(), raw: false }).collect();
-                let sinks = [Sink { at: operands[0].at.cast_mut(), stream }];
+                let sinks = [Sink::new(operands[0].at.cast_mut(), stream)];
                 group.throughput(Throughput::Bytes(((operands.len() + 1) * bytes) as u64));
                 group.bench_function(BenchmarkId::new(format!("{dtype}/{kind}"), size), |bench| {
                     // SAFETY: every buffer has `bytes` bytes, and the sink is the first operand.
@@ -59,7 +59,7 @@ fn copies(criterion: &mut Criterion) {
     for (size, bytes) in SIZES {
         for (kind, stream) in [("plain", false), ("stream", true)] {
             let (mut source, mut sink) = (Buffer::new(bytes), Buffer::new(bytes));
-            let (from, sinks) = (source.at(), [Sink { at: sink.at(), stream }]);
+            let (from, sinks) = (source.at(), [Sink::new(sink.at(), stream)]);
             group.throughput(Throughput::Bytes(2 * bytes as u64));
             group.bench_function(BenchmarkId::new(kind, size), |bench| {
                 // SAFETY: two buffers of `bytes` bytes.

@@ -4,7 +4,7 @@
 //!   cargo bench --bench short_path                nanoseconds of each case
 //!   … -- CASE CALLS                               that case alone, so many calls of `measured_call`, for an instruction counter
 
-use ringtree::exec::{Poll, Request, Session, Settings};
+use ringtree::exec::{Poll, Request, Session, Settings, USUAL_CACHE};
 use ringtree::plan::{Tuning, World};
 use ringtree::transport::shm::{Budget, POINT_TO_POINT, Segment, ShmLinks};
 use ringtree::types::{Call, Collective, DataType, ReduceOp, Reduction};
@@ -42,7 +42,8 @@ impl Rank {
             links.share_processors(1);
             let tuning = Tuning { cores: 2, ..Tuning::default() };
             let (name, timeout) = ("bench".into(), Duration::from_secs(10));
-            let settings = Settings { name, world: world.clone(), tuning, timeout, point_lane: POINT_TO_POINT };
+            let (world, point_lane, cache) = (world.clone(), POINT_TO_POINT, USUAL_CACHE);
+            let settings = Settings { name, world, tuning, timeout, point_lane, cache };
             Rank { session: Session::new(links, settings), input: vec![1.0; LARGEST], output: vec![0.0; LARGEST] }
         })
     }

@@ -365,6 +365,7 @@ fn by_sessions(world: &World, tuning: &Tuning, count: usize) -> Vec<Vec<u8>> {
         tuning: tuning.clone(),
         timeout: Duration::from_secs(60),
         point_lane: POINT_TO_POINT.max(ringtree::plan::MOST_CHANNELS),
+        cache: ringtree::exec::USUAL_CACHE,
     };
     std::thread::scope(|threads| {
         let ranks: Vec<_> = links

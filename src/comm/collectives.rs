@@ -85,10 +85,8 @@ impl Communicator {
     /// Sends to one rank while receiving from another, or the same.
     pub fn send_recv<T: Element>(&self, data: &[T], to: usize, into: &mut [T], from: usize) -> Result<()> {
         if to != self.rank() || from != self.rank() {
-            let mut group = self.group();
-            group.send(data, to)?;
-            group.recv(into, from)?;
-            return group.run();
+            let requests = [Requests(self).send(data, to)?, Requests(self).recv(into, from)?];
+            return self.perform_together(&requests);
         }
         if into.len() != data.len() {
             return Err(Error::misuse(

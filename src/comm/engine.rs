@@ -15,14 +15,18 @@ pub trait Engine: Send {
     fn size(&self) -> u32;
     /// One operation, to its end.
     fn perform(&mut self, request: &Request) -> Result<()>;
+    /// Several that go on side by side, to the end of all.
+    fn perform_together(&mut self, requests: &[Request]) -> Result<()>;
     /// Puts an operation behind those under way.
     fn submit(&mut self, request: &Request) -> Result<()>;
     /// Does what can be done now.
     fn poll(&mut self) -> Result<Poll>;
     /// Everything that was submitted, to its end.
     fn finish(&mut self) -> Result<()>;
-    /// Looks for a reason why a wait will not end.
-    fn look_for_trouble(&mut self, on: Blocked) -> Result<()>;
+    /// Looks for a reason why a wait will not end. True: it goes on after all.
+    fn look_for_trouble(&mut self, on: Blocked) -> Result<bool>;
+    /// Says for whom this rank has been waiting for long; None: no more.
+    fn say_waiting(&mut self, on: Option<Blocked>);
     /// The deadline has passed.
     fn give_up(&mut self, on: Blocked) -> Result<Poll>;
     /// Ends the communicator everywhere.
@@ -64,6 +68,10 @@ impl<L: Watch + GiveBack + Send> Engine for Session<L> {
         Session::perform(self, request)
     }
 
+    fn perform_together(&mut self, requests: &[Request]) -> Result<()> {
+        Session::perform_together(self, requests)
+    }
+
     fn submit(&mut self, request: &Request) -> Result<()> {
         Session::submit(self, request)
     }
@@ -76,8 +84,12 @@ impl<L: Watch + GiveBack + Send> Engine for Session<L> {
         Session::finish(self)
     }
 
-    fn look_for_trouble(&mut self, on: Blocked) -> Result<()> {
+    fn look_for_trouble(&mut self, on: Blocked) -> Result<bool> {
         Session::look_for_trouble(self, on)
+    }
+
+    fn say_waiting(&mut self, on: Option<Blocked>) {
+        Session::say_waiting(self, on)
     }
 
     fn give_up(&mut self, on: Blocked) -> Result<Poll> {

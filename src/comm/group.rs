@@ -1,15 +1,14 @@
 //! Groups: operations that are collected first and then go on side by side, so that none waits for another that comes later in the program.
 //! Sends and receives of one group cannot deadlock; collectives on the same communicator keep their order.
 
-use super::Communicator;
 use super::collectives::each_call;
-use super::engine::Engine;
 use super::requests::Requests;
+use super::{Communicator, Locked};
 use crate::error::Result;
 use crate::exec::{Element, Pace, Patience, Poll, Request};
+use crate::transport::Blocked;
 use crate::types::ReduceOp;
 use std::marker::PhantomData;
-use std::sync::MutexGuard;
 use std::time::{Duration, Instant};
 
 /// How long a group on several communicators sleeps between two looks at all of them.
@@ -64,7 +63,8 @@ impl<'c> Group<'c, '_> {
         for communicator in &communicators {
             communicator.shared.worker.finish();
         }
-        let mut engines: Vec<_> = communicators.iter().map(|communicator| communicator.shared.lock()).collect();
+        let mut engines: Vec<Locked<'_>> =
+            communicators.iter().map(|communicator| communicator.shared.lock()).collect();
         let mut refused = Ok(());
         for (on, request) in self.requests.drain(..) {
             let at = communicators.iter().position(|communicator| std::ptr::eq(&*communicator.shared, &*on.shared));
@@ -81,55 +81,94 @@ impl<'c> Group<'c, '_> {
 
 /// Polls several engines until all are idle. After an error the others are polled on until the first error of their own or their end:
 /// their buffers are borrowed only that long.
-fn together(engines: &mut [MutexGuard<'_, Box<dyn Engine>>], timeout: Duration) -> Result<()> {
-    let mut outcome = Ok(());
-    let mut open: Vec<usize> = (0..engines.len()).collect();
+fn together(engines: &mut [Locked<'_>], timeout: Duration) -> Result<()> {
+    let mut wait =
+        Wait { outcome: Ok(()), open: (0..engines.len()).map(|number| (number, None)).collect(), said: false };
     let mut pace = Pace::new(2, 1, timeout);
     let mut began = None;
-    while !open.is_empty() {
+    while !wait.open.is_empty() {
+        let mut progressed = wait.poll(engines);
+        if !progressed {
+            let mut patience = pace.advise();
+            if patience == Patience::Clock {
+                patience = pace.after(began.get_or_insert_with(Instant::now).elapsed());
+            }
+            match patience {
+                Patience::Spin => std::hint::spin_loop(),
+                Patience::Yield | Patience::Clock => std::thread::yield_now(),
+                Patience::Sleep(limit) => {
+                    progressed = wait.look_for_trouble(engines);
+                    if !progressed {
+                        std::thread::sleep(limit.min(NAP));
+                    }
+                }
+                Patience::GiveUp => progressed = wait.give_up(engines),
+            }
+        }
+        if progressed {
+            wait.go_on(engines);
+            pace.progressed();
+            began = None;
+        }
+    }
+    wait.go_on(engines);
+    wait.outcome
+}
+
+/// Several engines under way.
+struct Wait {
+    /// The first error.
+    outcome: Result<()>,
+    /// The engines that are not idle, and what each was last seen to wait for.
+    open: Vec<(usize, Option<Blocked>)>,
+    /// Whether the engines say for whom they wait.
+    said: bool,
+}
+
+impl Wait {
+    /// Polls every engine. Whether anything moved; a fold that now waits for another rank has moved too.
+    fn poll(&mut self, engines: &mut [Locked<'_>]) -> bool {
         let mut progressed = false;
-        let mut waits = Vec::new();
-        open.retain(|number| match engines[*number].poll() {
+        let outcome = &mut self.outcome;
+        self.open.retain_mut(|(number, last)| match engines[*number].poll() {
             Ok(Poll::Idle) => {
                 progressed = true;
                 false
             }
             Ok(Poll::Blocked { on, moved }) => {
-                progressed |= moved;
-                waits.push((*number, on));
+                progressed |= moved || last.replace(on).is_some_and(|before| before != on);
                 true
             }
             Err(error) => {
-                outcome = outcome.clone().and(Err(error));
+                *outcome = outcome.clone().and(Err(error));
                 false
             }
         });
-        if progressed {
-            pace.progressed();
-            began = None;
-            continue;
+        progressed
+    }
+
+    /// Has every engine look for a reason why its wait will not end. An error stays in its engine: the next poll takes it up.
+    fn look_for_trouble(&mut self, engines: &mut [Locked<'_>]) -> bool {
+        let mut progressed = false;
+        for (number, on) in &self.open {
+            let Some(on) = *on else { continue };
+            progressed |= engines[*number].look_for_trouble(on).unwrap_or(false);
+            engines[*number].say_waiting(Some(on));
         }
-        let mut patience = pace.advise();
-        if patience == Patience::Clock {
-            patience = pace.after(began.get_or_insert_with(Instant::now).elapsed());
-        }
-        match patience {
-            Patience::Spin => std::hint::spin_loop(),
-            Patience::Yield | Patience::Clock => std::thread::yield_now(),
-            Patience::Sleep(limit) => {
-                for (number, on) in waits {
-                    // An error stays in its engine: the next poll takes it up.
-                    let _found_by_next_poll = engines[number].look_for_trouble(on);
-                }
-                std::thread::sleep(limit.min(NAP));
-            }
-            Patience::GiveUp => {
-                for (number, on) in waits {
-                    // As above; and what moves after all is seen by the next poll too.
-                    let _found_by_next_poll = engines[number].give_up(on);
-                }
-            }
+        self.said = true;
+        progressed
+    }
+
+    /// The deadline has passed for every engine. What moves after all begins the time anew.
+    fn give_up(&mut self, engines: &mut [Locked<'_>]) -> bool {
+        let waits = self.open.iter().filter_map(|(number, on)| Some((*number, (*on)?)));
+        waits.fold(false, |progressed, (number, on)| engines[number].give_up(on).is_ok() | progressed)
+    }
+
+    /// Takes back what the engines say of for whom they wait.
+    fn go_on(&mut self, engines: &mut [Locked<'_>]) {
+        if std::mem::take(&mut self.said) {
+            engines.iter_mut().for_each(|engine| engine.say_waiting(None));
         }
     }
-    outcome
 }

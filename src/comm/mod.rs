@@ -115,6 +115,14 @@ impl Communicator {
         self.shared.lock().perform(request)
     }
 
+    /// The same for operations that go on side by side.
+    fn perform_together(&self, requests: &[Request]) -> Result<()> {
+        if self.shared.worker.is_busy() {
+            return self.shared.worker.run_behind(&self.shared, requests.to_vec());
+        }
+        self.shared.lock().perform_together(requests)
+    }
+
     /// The same for an operation of the library's own, which a forced algorithm does not bind.
     fn perform_freely(&self, request: &Request) -> Result<()> {
         self.shared.worker.finish();
@@ -166,14 +174,42 @@ impl Communicator {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Box<dyn Engine>> {
-        self.engine.lock().unwrap_or_else(|poisoned| {
-            // The operation that panicked may have left borrowed buffers behind: nothing may touch them again.
-            let mut engine = PoisonError::into_inner(poisoned);
-            engine.abort("this rank panicked inside an operation");
+    fn lock(&self) -> Locked<'_> {
+        // Whoever panicked with the lock has ended the communicator before it unlocked: see `Locked`.
+        let engine = self.engine.lock().unwrap_or_else(|poisoned| {
             self.engine.clear_poison();
-            engine
-        })
+            PoisonError::into_inner(poisoned)
+        });
+        Locked { engine, unwinding: std::thread::panicking() }
+    }
+}
+
+/// A communicator's engine while one thread uses it. An operation that panics ends the communicator before anybody else can have the
+/// engine: the buffers that were lent to it are freed next, and nothing, here or on another rank, may touch them from then on.
+struct Locked<'s> {
+    engine: MutexGuard<'s, Box<dyn Engine>>,
+    /// Whether the thread was unwinding before: then what it does here is a destructor's work.
+    unwinding: bool,
+}
+
+impl std::ops::Deref for Locked<'_> {
+    type Target = dyn Engine;
+    fn deref(&self) -> &Self::Target {
+        &**self.engine
+    }
+}
+
+impl std::ops::DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut **self.engine
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() && !self.unwinding {
+            self.engine.abort("this rank panicked inside an operation");
+        }
     }
 }
 

@@ -28,7 +28,7 @@ struct Card {
     processors: [u64; 16],
 }
 
-const FORMAT: u64 = 1;
+const FORMAT: u64 = 2;
 
 impl Communicator {
     /// This rank's end of a communicator of `size` processes (or threads) that all know the same id. Returns when all have come.

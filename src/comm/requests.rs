@@ -162,6 +162,7 @@ impl Requests<'_> {
     ) -> Result<Request> {
         let mut call = self.unequal::<T>(Collective::AllToAll, ReduceOp::Sum, 0, send_counts)?;
         same("the list of counts to receive", receive_counts.len(), self.0.size())?;
+        same("the own block to receive", receive_counts[self.0.rank()], send_counts[self.0.rank()])?;
         call.receive_counts = Some(receive_counts.iter().map(|count| *count as u64).collect());
         same("input", input.len(), send_counts.iter().sum())?;
         same("output", output.len(), receive_counts.iter().sum())?;

@@ -5,12 +5,14 @@ use super::split::Kind;
 use super::{Communicator, Shared};
 use crate::config::{Config, Transport};
 use crate::error::{Error, Result};
-use crate::exec::{Session, Settings};
+use crate::exec::{Session, Settings, USUAL_CACHE};
 use crate::plan::{Tuning, World};
+use crate::topo::detect::last_level_cache;
 use crate::transport::local::{LocalDoor, LocalLinks};
 use crate::transport::shm::{Budget, HeapAllocator, Heaps, Holder, Life, POINT_TO_POINT, Segment, ShmLinks};
 use crate::transport::{Abort, Links, Watch};
-use std::sync::{Arc, Mutex, Once, PoisonError, Weak};
+use std::path::Path;
+use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError, Weak};
 
 /// The way to a communicator's peers beside its links: usable while another thread is inside an operation.
 pub(super) trait Door: Send + Sync {
@@ -135,7 +137,15 @@ fn settings(config: &Config, world: World, windows: bool, cores: u32) -> Setting
         cores,
         ..Tuning::default()
     };
-    Settings { name: config.name.clone(), world, tuning, timeout: config.timeout, point_lane: POINT_TO_POINT }
+    let cache = cache_bytes();
+    Settings { name: config.name.clone(), world, tuning, timeout: config.timeout, point_lane: POINT_TO_POINT, cache }
+}
+
+/// Bytes of this machine's last-level cache.
+fn cache_bytes() -> usize {
+    static BYTES: OnceLock<usize> = OnceLock::new();
+    let seen = || last_level_cache(Path::new("/")).and_then(|bytes| usize::try_from(bytes).ok());
+    *BYTES.get_or_init(|| seen().unwrap_or(USUAL_CACHE))
 }
 
 impl Holder for Shared {

@@ -15,6 +15,7 @@ use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak, mpsc};
+use std::thread::ThreadId;
 use std::time::Duration;
 
 struct Task {
@@ -52,6 +53,7 @@ pub(super) struct Worker {
     /// Tasks begun and not ended.
     open: Arc<AtomicUsize>,
     last: Mutex<Option<Arc<Completion>>>,
+    thread: OnceLock<ThreadId>,
 }
 
 impl Worker {
@@ -69,6 +71,10 @@ impl Worker {
 
     /// Waits until nothing is under way. The outcomes are their handles' business.
     pub fn finish(&self) {
+        // A buffer that owns its communicator may let go of it on the worker's own thread.
+        if self.thread.get() == Some(&std::thread::current().id()) {
+            return;
+        }
         while self.is_busy() {
             let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
             if let Some(last) = last {
@@ -88,7 +94,8 @@ impl Worker {
         let tasks = match self.tasks.get() {
             Some(tasks) => tasks,
             None => {
-                let tasks = start(Arc::downgrade(shared))?;
+                let (tasks, thread) = start(Arc::downgrade(shared))?;
+                self.thread.get_or_init(|| thread);
                 self.tasks.get_or_init(|| Mutex::new(tasks))
             }
         };
@@ -107,7 +114,7 @@ impl Worker {
     }
 }
 
-fn start(shared: Weak<Shared>) -> Result<mpsc::Sender<Task>> {
+fn start(shared: Weak<Shared>) -> Result<(mpsc::Sender<Task>, ThreadId)> {
     let (sender, receiver) = mpsc::channel::<Task>();
     let run = move || {
         for mut task in receiver {
@@ -117,7 +124,7 @@ fn start(shared: Weak<Shared>) -> Result<mpsc::Sender<Task>> {
             task.end(outcome);
         }
     };
-    std::thread::Builder::new().name("ringtree-worker".into()).spawn(run).map_err(|error| {
+    let thread = std::thread::Builder::new().name("ringtree-worker".into()).spawn(run).map_err(|error| {
         let errno = error.raw_os_error().unwrap_or(libc::EAGAIN);
         Error::from_errno(
             "cannot start a worker thread",
@@ -125,7 +132,7 @@ fn start(shared: Weak<Shared>) -> Result<mpsc::Sender<Task>> {
             "Raise the limit of threads (ulimit -u, cgroup pids.max)",
         )
     })?;
-    Ok(sender)
+    Ok((sender, thread.thread().id()))
 }
 
 fn run_all(shared: &Shared, requests: Vec<Request>) -> Result<()> {

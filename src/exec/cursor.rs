@@ -191,13 +191,14 @@ impl Cursor {
         self.sinks.clear();
         if step.dst() != Space::Nothing {
             let stream = context.stream && step.dst() == Space::Output;
-            self.sinks.push(Sink { at: context.local(step.dst(), step.dst_at), stream });
+            let ahead = if stream { self.ahead(context) } else { std::ptr::null() };
+            self.sinks.push(Sink { at: context.local(step.dst(), step.dst_at), stream, ahead });
         }
         match step.put {
             Put::Nothing => {}
             Put::Pair | Put::Board => {
                 if let Some((slot, filled)) = &mut self.slot {
-                    self.sinks.push(Sink { at: slot.wrapping_add(*filled), stream: false });
+                    self.sinks.push(Sink::cached(slot.wrapping_add(*filled)));
                     *filled += bytes;
                 }
             }
@@ -206,6 +207,12 @@ impl Cursor {
                 self.sinks.extend(others.iter().map(|to| context.window_output(*to, step.dst_at)));
             }
         }
+    }
+
+    /// What the next step reads of this rank's own, if it does.
+    fn ahead(&self, context: &Context) -> *const u8 {
+        let next = context.program().step(self.channel, self.index + 1).filter(|next| next.src() == Space::Input);
+        next.map_or(std::ptr::null(), |next| context.local(Space::Input, next.src_at).cast_const())
     }
 
     /// Publishes what was written, gives back what was read.

@@ -190,7 +190,7 @@ impl Context {
 
     /// An element of another rank's output.
     pub(super) fn window_output(&self, rank: u32, at: u64) -> Sink {
-        Sink { at: self.windows[rank as usize].output.wrapping_add(at as usize * self.item()), stream: self.stream }
+        Sink::new(self.windows[rank as usize].output.wrapping_add(at as usize * self.item()), self.stream)
     }
 
     /// Bytes of a rank's input.

@@ -40,4 +40,4 @@ pub use job::{Buffers, Fault, Job, Progress};
 pub use pace::{Pace, Patience};
 pub use point::{Direction, Point};
 pub use program::Program;
-pub use session::{Poll, Request, Session, Settings};
+pub use session::{Poll, Request, Session, Settings, USUAL_CACHE};

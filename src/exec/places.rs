@@ -40,8 +40,12 @@ pub(super) fn exchange_places<L: Links>(
         let places = if from == rank {
             own_places(context, links)
         } else {
-            let Some(message) = links.peek(channel, incoming(step, from))? else { continue };
-            // SAFETY: the message's length was checked to be that of Places, which any bytes make.
+            let message = links.peek(channel, incoming(step, from))?;
+            let Some(message) = message.filter(|message| message.len == size_of::<Places>()) else {
+                let what = "places of registered buffers, and changed them".into();
+                return Err(Fault::Links(Error::Corrupt { place: Default::default(), rank: from as usize, what }));
+            };
+            // SAFETY: the message has the length of Places, which any bytes make.
             unsafe { message.at.cast::<Places>().read_unaligned() }
         };
         all_shared &= places.input.at != 0 && places.output.at != 0;

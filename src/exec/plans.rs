@@ -30,8 +30,19 @@ pub(super) struct Planned {
     pub entered: Entered,
     /// Bytes of scratch.
     pub scratch: usize,
-    /// Bytes of this rank's output.
-    pub written: usize,
+    /// Bytes of this rank's input and output.
+    read: usize,
+    written: usize,
+    /// Whether all ranks' buffers together are more than the last-level cache.
+    pub exceeds_cache: bool,
+}
+
+impl Planned {
+    /// Whether the output lies where the input does.
+    pub fn overlap(&self, input: *const u8, output: *mut u8) -> bool {
+        let (input, output) = (input.addr(), output.addr());
+        input < output + self.written && output < input + self.read
+    }
 }
 
 /// The cache of one session. All ranks make the same calls, but need not agree on what is cached. A call takes its plan out and brings it
@@ -118,9 +129,13 @@ fn make(settings: &Settings, rank: u32, call: &Call) -> Result<Planned> {
     };
     let longest = |plan: &Plan| plan.scratch_len(rank);
     let scratch = longest(&plan).max(without_windows.as_deref().map_or(0, longest)) as usize * call.dtype.size();
-    let (entered, written) = (Entered::new(0, plan.digest(), call), plan.output_len(rank) as usize * call.dtype.size());
+    let entered = Entered::new(0, plan.digest(), call);
+    let bytes = |elements: u64| elements as usize * call.dtype.size();
+    let (read, written) = (bytes(plan.input_len(rank)), bytes(plan.output_len(rank)));
+    let all = read.saturating_add(written).saturating_mul(settings.world.size() as usize);
+    let exceeds_cache = all >= settings.cache;
     let first = Arc::new(Program::new(plan, rank));
     let short = first.kept(0).and_then(|steps| Short::of(first.plan(), rank, steps));
     let job = Job::new(first, without_windows.map(|plan| Arc::new(Program::new(plan, rank))));
-    Ok(Planned { call: call.clone(), job, short, kernel, entered, scratch, written })
+    Ok(Planned { call: call.clone(), job, short, kernel, entered, scratch, read, written, exceeds_cache })
 }

@@ -81,16 +81,16 @@ impl Short {
 
     #[inline(always)]
     fn perform<L: Links>(&self, act: &Act, errand: &Errand, links: &mut L) -> Result<bool, Fault> {
-        let mut sinks = [Sink { at: std::ptr::null_mut(), stream: false }; 2];
+        let mut sinks = [Sink::cached(std::ptr::null_mut()); 2];
         let mut sink_count = 0;
         if act.dst != Space::Nothing {
             let at = errand.local(act.dst, act.dst_at);
-            sinks[0] = Sink { at, stream: errand.stream && act.dst == Space::Output };
+            sinks[0] = Sink::new(at, errand.stream && act.dst == Space::Output);
             sink_count = 1;
         }
         if let Some(link) = act.outgoing {
             let Ok(slot) = links.reserve(0, link, act.bytes)? else { return Ok(false) };
-            sinks[sink_count] = Sink { at: slot, stream: false };
+            sinks[sink_count] = Sink::cached(slot);
             sink_count += 1;
         }
         let sinks = &sinks[..sink_count];

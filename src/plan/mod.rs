@@ -87,7 +87,7 @@ pub const MOST_CHANNELS: u32 = 64;
 pub const MOST_RANKS: u32 = 1 << 20;
 
 /// Changes whenever the steps of some plan change: ranks with different versions of the library must not run together.
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 
 /// What every rank does for one call.
 #[derive(Clone, Debug)]
@@ -107,7 +107,7 @@ impl Plan {
     /// The plan of a call: the cheapest algorithm, or the one that was asked for.
     pub fn new(world: &World, call: &Call, tuning: &Tuning) -> Result<Plan, PlanError> {
         check_call(world, call)?;
-        let chunk_bytes = check_tuning(tuning)?;
+        let chunk_bytes = check_tuning(call, tuning)?;
         let algorithm = match tuning.algorithm {
             Some(algorithm) => match choose::refusal(algorithm, world, call, tuning) {
                 Some(why) => return Err(PlanError::Refused { algorithm, collective: call.collective, why }),
@@ -137,7 +137,7 @@ impl Plan {
 
     /// Every algorithm that can do the call with what it would cost, in the order of their numbers; empty for a call that has no plan.
     pub fn candidates(world: &World, call: &Call, tuning: &Tuning) -> Vec<Candidate> {
-        match (check_call(world, call), check_tuning(tuning)) {
+        match (check_call(world, call), check_tuning(call, tuning)) {
             (Ok(()), Ok(chunk_bytes)) => choose::candidates(world, call, tuning, chunk_bytes),
             _ => Vec::new(),
         }
@@ -357,12 +357,12 @@ fn check_steps(world: &World, call: &Call, chunk: u64) -> Result<(), PlanError> 
 }
 
 /// Refuses settings out of range; the bytes of a message otherwise.
-fn check_tuning(tuning: &Tuning) -> Result<u64, PlanError> {
+fn check_tuning(call: &Call, tuning: &Tuning) -> Result<u64, PlanError> {
     let within = |name, value: Option<u32>, most| match value {
         Some(value) if value == 0 || value > most => Err(PlanError::Setting { name, value, most }),
         _ => Ok(()),
     };
     within("chunk_bytes", tuning.chunk_bytes, MOST_CHUNK_BYTES)?;
     within("channels", tuning.channels, MOST_CHANNELS)?;
-    Ok(u64::from(tuning.chunk_bytes.unwrap_or(CHUNK_BYTES)))
+    Ok(u64::from(tuning.chunk_bytes.unwrap_or(shard::usual_chunk(call))))
 }

@@ -23,7 +23,8 @@ use alloc::vec::Vec;
 pub(super) enum Pairwise {
     /// The elements `at..at + len` of blocks of `count`.
     Equal { at: u64, len: u64, count: u64, chunk: u64 },
-    /// Blocks of any length, this rank's own lists. Every pair exchanges at least one message, which tells of a disagreement.
+    /// Blocks of any length, this rank's own lists. The last message of every pair is shorter than a chunk, if need be empty: so the two
+    /// sides see where they disagree, also by whole chunks.
     Unequal { send: Lots, receive: Lots, chunk: u64 },
 }
 
@@ -41,7 +42,7 @@ impl Lots {
         let mut sum = 0;
         for &(_, len) in &blocks {
             before.push(sum);
-            sum += len.div_ceil(chunk).max(1);
+            sum += len / chunk + 1;
         }
         before.push(sum);
         Lots { blocks, before }

@@ -2,14 +2,18 @@
 //!
 //! Integers only, and no overflow for vectors of up to [`MOST_ELEMENTS`].
 
-use crate::types::DataType;
+use crate::types::{Call, DataType};
 
 /// The longest vector, in elements, that a plan takes.
 pub const MOST_ELEMENTS: u64 = 1 << 56;
 
-/// Bytes of one message where nothing else is asked for. Staging through shared memory was fastest with it on two cores: both
-/// slots of a link stay in the second-level cache.
+/// Bytes of one message where nothing else is asked for and the vector is not long. Staging through shared memory was fastest with it on
+/// two cores: both slots of a link stay in the second-level cache.
 pub const CHUNK_BYTES: u32 = 64 << 10;
+
+/// Vectors, or blocks, of so many bytes go in the longest messages: fewer turns in which one rank waits for the other. All-reduce of 1 MiB
+/// between two near cores of a Zen 2: 112 us in chunks of 64 KiB, 85 in chunks of 128.
+const LONG_BYTES: u64 = 1 << 20;
 
 /// The most bytes of one message.
 pub const MOST_CHUNK_BYTES: u32 = 128 << 10;
@@ -19,6 +23,16 @@ pub const BORDER_BYTES: u64 = 64;
 
 /// So many chunks are moved in one step where there is no message: an executor looks at deadlines between steps.
 pub(super) const WINDOW_CHUNKS: u64 = 16;
+
+/// Bytes of one message of that call. The same on all ranks: where they don't know each other's counts, it does not depend on them.
+pub(super) fn usual_chunk(call: &Call) -> u32 {
+    let longest = match (&call.counts, &call.receive_counts) {
+        (_, Some(_)) => 0,
+        (Some(counts), None) => counts.iter().copied().max().unwrap_or(0),
+        (None, None) => call.count,
+    };
+    if longest.saturating_mul(call.dtype.size() as u64) >= LONG_BYTES { MOST_CHUNK_BYTES } else { CHUNK_BYTES }
+}
 
 /// Elements between two borders.
 pub(super) fn border(dtype: DataType) -> u64 {

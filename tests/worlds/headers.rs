@@ -19,6 +19,7 @@ fn run(plan: &Plan, tuning: &Tuning, mishap: Mishap) -> (bool, bool) {
         tuning: tuning.clone(),
         timeout: Duration::from_secs(1),
         point_lane: MOST_CHANNELS,
+        cache: ringtree::exec::USUAL_CACHE,
     };
     let mut ends = Vec::new();
     let mut failed = false;

@@ -74,6 +74,7 @@ fn seen(plan: &Plan, tuning: &Tuning) -> Traffic {
             tuning: tuning.clone(),
             timeout: Duration::from_secs(1),
             point_lane: MOST_CHANNELS,
+            cache: ringtree::exec::USUAL_CACHE,
         };
         // SAFETY: `buffers` keeps every buffer as long as the sessions.
         let links = unsafe { links.share_everything() };

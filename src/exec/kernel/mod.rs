@@ -71,6 +71,23 @@ pub struct Sink {
     pub at: *mut u8,
     /// Write round the caches: worth it where the sink is larger than they are and is not read soon.
     pub stream: bool,
+    /// What will be read next, or null: while this sink is streamed to, as much of that is fetched, so that reading from memory and
+    /// writing to it overlap. Only a hint: the address need not be valid.
+    pub ahead: *const u8,
+}
+
+impl Sink {
+    /// Written as usual.
+    #[inline(always)]
+    pub fn cached(at: *mut u8) -> Sink {
+        Sink { at, stream: false, ahead: std::ptr::null() }
+    }
+
+    /// Written round the caches if `stream` says so.
+    #[inline(always)]
+    pub fn new(at: *mut u8, stream: bool) -> Sink {
+        Sink { at, stream, ahead: std::ptr::null() }
+    }
 }
 
 /// A reduction made ready: element type, operation, number of ranks, this rank's factor and the processor's

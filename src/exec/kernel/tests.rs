@@ -256,7 +256,7 @@ fn check(kernel: &Kernel, inputs: &[Vec<u8>], layout: Layout, finish: bool, expe
     let mut sinks: Vec<Sink> = outputs
         .iter_mut()
         .enumerate()
-        .map(|(k, output)| Sink { at: output.at(), stream: layout.streamed >> k & 1 == 1 })
+        .map(|(k, output)| Sink { ahead: output.at(), ..Sink::new(output.at(), layout.streamed >> k & 1 == 1) })
         .collect();
     if let Some(operand) = layout.in_place {
         sinks[0].at = memory[operand].at();
@@ -354,7 +354,7 @@ fn a_fold_of_4096_operands_into_one_of_them_adds_them_all() {
     let expected: Vec<i32> = (0..100).map(|i| (0..4096i32).map(|k| k * 100 + i).sum()).collect();
     let base: *mut u8 = memory.as_mut_ptr().cast();
     let operands: Vec<Operand> = (0..4096).map(|k| Operand { at: base.wrapping_add(k * 400), raw: false }).collect();
-    let sinks: Vec<Sink> = operands.iter().map(|o| Sink { at: o.at.cast_mut(), stream: false }).collect();
+    let sinks: Vec<Sink> = operands.iter().map(|o| Sink::cached(o.at.cast_mut())).collect();
     let kernel = Kernel::new(DataType::I32, ReduceOp::Sum, 4096).unwrap();
     // SAFETY: operand and sink `k` are the same 100 elements, row `k` of the vector.
     unsafe { kernel.fold(&operands, &sinks, 100, false) };
@@ -374,7 +374,7 @@ fn a_copy_keeps_every_bit_with_plain_and_streaming_stores() {
                 let mut to: Vec<Sink> = outputs
                     .iter_mut()
                     .enumerate()
-                    .map(|(k, output)| Sink { at: output.at(), stream: streamed >> k & 1 == 1 })
+                    .map(|(k, output)| Sink::new(output.at(), streamed >> k & 1 == 1))
                     .collect();
                 if in_place {
                     to[0].at = source.at();
@@ -395,7 +395,7 @@ fn one_operand_keeps_the_payload_of_its_nans() {
     let signalling = [0x7FA0_1234u32, 0xFF80_0001, 0x7F80_0000];
     let mut result = [0u32; 3];
     let kernel = Kernel::new(DataType::F32, ReduceOp::Max, 4).unwrap();
-    let sink = Sink { at: result.as_mut_ptr().cast(), stream: false };
+    let sink = Sink::cached(result.as_mut_ptr().cast());
     // SAFETY: two arrays of three elements.
     unsafe { kernel.fold(&[Operand { at: signalling.as_ptr().cast(), raw: true }], &[sink], 3, true) };
     assert_eq!(result, signalling);
@@ -412,7 +412,7 @@ fn the_bits_of_a_result_do_not_depend_on_where_the_operands_lie() {
                     let mut memory: Vec<Guarded> = inputs.iter().map(|bytes| Guarded::of(bytes, misaligned)).collect();
                     let mut output = Guarded::new(inputs[0].len(), misaligned);
                     let operands: Vec<Operand> = memory.iter_mut().map(|m| Operand { at: m.at(), raw: true }).collect();
-                    let sink = Sink { at: output.at(), stream: streamed };
+                    let sink = Sink::new(output.at(), streamed);
                     // SAFETY: three vectors of 333 elements.
                     unsafe { kernel.fold(&operands, &[sink], 333, true) };
                     output.content().to_vec()
@@ -460,7 +460,7 @@ fn a_whole_float_factor_multiplies_integers_and_a_whole_integer_factor_floats() 
     let (mut int_result, mut float_result) = ([0i32; 2], [0f32; 2]);
     let by = |scalar| ReduceOp::PreMulSum(scalar);
     let raw = |at: *const u8| [Operand { at, raw: true }];
-    let into = |at: *mut u8| [Sink { at, stream: false }];
+    let into = |at: *mut u8| [Sink::cached(at)];
     let kernel = Kernel::new(DataType::I32, by(Scalar::Float(-3.0)), 2).unwrap();
     // SAFETY: two arrays of two elements.
     unsafe { kernel.fold(&raw(ints.as_ptr().cast()), &into(int_result.as_mut_ptr().cast()), 2, true) };

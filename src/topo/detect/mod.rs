@@ -7,14 +7,17 @@
 //! |---|---|
 //! | `read` | bounded reading of small files, and the list of what was not there |
 //! | `host` | sysfs to [`Host`] |
+//! | `cache` | the size of the last-level cache alone |
 //! | `limits` | what the kernel lets this process use |
 //! | `cgroup` | quota and memory limit of the control group, versions 1 and 2 |
 
+mod cache;
 mod cgroup;
 mod host;
 mod limits;
 mod read;
 
+pub use cache::last_level_cache;
 pub use cgroup::Quota;
 pub use limits::{Huge, HugePool, Limit, Limits, Shm};
 pub use read::Unseen;
@@ -104,6 +107,10 @@ mod tests {
                 .file("sys/devices/system/node/node0/cpulist", "0-7\n")
                 .file("sys/devices/system/node/node0/distance", "10\n")
                 .file("sys/devices/system/node/node0/meminfo", "Node 0 MemTotal:       1024 kB\nNode 0 MemFree: 1 kB\n")
+        }
+
+        pub(super) fn last_level_cache(&self) -> Option<u64> {
+            last_level_cache(&self.0)
         }
 
         pub(super) fn detect(&self) -> Found {

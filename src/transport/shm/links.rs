@@ -1,6 +1,6 @@
 //! All links of one rank over a segment: the contract of `crate::transport` on top of `ring`.
 
-use super::layout::{LANES, SLOT_BYTES};
+use super::layout::{LANES, LINK_BYTES, PAGE, SLOT_BYTES, SMALL_SLOT_BYTES};
 use super::ring::{IN_LINE, INLINE, LINES, Line, Reader, Released, SLOTS, Writer};
 use super::segment::{HEAP_SPAN, Segment};
 use super::staging::Budget;
@@ -14,7 +14,14 @@ use std::sync::Arc;
 /// Boards a rank has in each lane.
 const BOARDS: usize = 3;
 
-const PAGE: usize = 4096;
+/// Large slots have the numbers below SLOTS, small ones those from there to here.
+const SLOT_NUMBERS: u32 = SLOTS + LINES;
+
+/// In place of a slot's number: no message is being written.
+const NONE: u32 = u32::MAX - 1;
+
+/// What the small slots of a link take from the budget.
+const SMALL_CHARGE: usize = LINK_BYTES - SLOTS as usize * SLOT_BYTES;
 
 /// One outgoing link: this rank writes.
 #[derive(Debug)]
@@ -26,7 +33,9 @@ struct Out {
     charged: u32,
     /// Slots in use: SLOTS, or MIN_SLOTS where memory is short.
     depth: u32,
-    /// The slot of the message that is being written.
+    /// Whether the budget has been charged for the small slots.
+    has_small: bool,
+    /// The slot of the message that is being written, or NONE.
     slot: u32,
     /// The ranks that read, each with its counter.
     readers: Readers,
@@ -156,11 +165,10 @@ impl ShmLinks {
     /// Gives the pages of slots back that nobody is using.
     pub fn give_back(&mut self) {
         for out in &mut self.out {
-            if out.charged > 0 && out.writer.idle(out.readers.each().map(|(_, counter)| counter)) {
-                self.segment.discard(out.slots, SLOTS as usize * SLOT_BYTES);
+            if out.charge() > 0 && out.slot == NONE && out.writer.idle(out.readers.each().map(|(_, counter)| counter)) {
+                self.segment.discard(out.slots, LINK_BYTES);
                 self.budget.put_back(out.charge());
-                out.charged = 0;
-                out.depth = SLOTS;
+                (out.charged, out.depth, out.has_small) = (0, SLOTS, false);
             }
         }
     }
@@ -203,8 +211,8 @@ impl ShmLinks {
                 "Choose a smaller chunk (RINGTREE_CHUNK)",
             ));
         }
-        let out = &mut self.out[index];
-        if len > INLINE && (out.charged as usize) < len && !out.charge_for(len, &self.budget) {
+        let small = len <= INLINE || self.out[index].can_be_small(len, &self.budget);
+        if !small && !self.charge(index, len) {
             return Err(Error::Choice {
                 what: format!(
                     "the staging budget of {} bytes is used up by operations under way ({} bytes used)",
@@ -214,7 +222,8 @@ impl ShmLinks {
                 advice: "Raise RINGTREE_STAGING, or run fewer communicators at the same time".into(),
             });
         }
-        let depth = if len <= INLINE { LINES } else { out.depth };
+        let out = &mut self.out[index];
+        let depth = if small { LINES } else { out.depth };
         match out.writer.look(depth, out.readers.each().map(|(_, counter)| counter)) {
             Ok(None) => Ok(None),
             Ok(Some(reader)) => {
@@ -227,6 +236,17 @@ impl ShmLinks {
                 Err(self.corrupt(reader, what))
             }
         }
+    }
+
+    /// Has the budget charged for large slots of `len` bytes, if need be with what this rank's own idle links give back: other
+    /// communicators can't ask this one while it is in an operation.
+    fn charge(&mut self, index: usize, len: usize) -> bool {
+        let charged = |out: &mut Out, budget: &Budget| out.charged as usize >= len || out.charge_for(len, budget);
+        if charged(&mut self.out[index], &self.budget) {
+            return true;
+        }
+        self.give_back();
+        charged(&mut self.out[index], &self.budget)
     }
 
     #[cold]
@@ -253,28 +273,49 @@ impl Out {
             slots: segment.slots(lane, rank, link),
             charged: 0,
             depth: SLOTS,
-            slot: 0,
+            has_small: false,
+            slot: NONE,
             readers,
         }
     }
 
     /// Bytes that this link has of the budget.
     fn charge(&self) -> usize {
-        self.charged as usize * self.depth as usize
+        let small = if self.has_small { SMALL_CHARGE } else { 0 };
+        self.charged as usize * self.depth as usize + small
+    }
+
+    /// Whether a message of `len` bytes goes through a small slot: where the budget has none for them, it takes a large one.
+    fn can_be_small(&mut self, len: usize, budget: &Budget) -> bool {
+        if len <= SMALL_SLOT_BYTES && !self.has_small {
+            self.has_small = budget.try_take(SMALL_CHARGE);
+        }
+        len <= SMALL_SLOT_BYTES && self.has_small
+    }
+
+    /// Where the slot of that number begins, if a message of `len` bytes fits in it.
+    #[inline(always)]
+    fn place_of(slot: u32, len: usize) -> Option<usize> {
+        match slot {
+            0..SLOTS if len <= SLOT_BYTES => Some(slot as usize * SLOT_BYTES),
+            SLOTS..SLOT_NUMBERS if len <= SMALL_SLOT_BYTES => {
+                Some(SLOTS as usize * SLOT_BYTES + (slot - SLOTS) as usize * SMALL_SLOT_BYTES)
+            }
+            _ => None,
+        }
     }
 
     /// Takes from the budget what slots of `len` bytes need more: all slots, or as many as plans are proved with.
     fn charge_for(&mut self, len: usize, budget: &Budget) -> bool {
         let pages = len.next_multiple_of(PAGE);
-        let more = pages * self.depth as usize - self.charge();
+        let more = pages * self.depth as usize - self.charged as usize * self.depth as usize;
         if budget.take(more) {
             self.charged = pages as u32;
             return true;
         }
-        // Fewer slots only while the link is idle: the number of a message in its slot must not change under a reader.
+        // Fewer slots only while no large one is in use: the slot of a message must not change under a reader.
         let fewer = crate::plan::MIN_SLOTS;
-        let idle = self.charged == 0 && self.writer.idle(self.readers.each().map(|(_, counter)| counter));
-        if idle && budget.take(pages * fewer as usize) {
+        if self.charged == 0 && budget.take(pages * fewer as usize) {
             self.charged = pages as u32;
             self.depth = fewer;
             return true;
@@ -320,8 +361,7 @@ impl Links for ShmLinks {
     fn reserve(&mut self, lane: u32, link: Outgoing, len: usize) -> Result<Result<*mut u8, Blocked>, Error> {
         let index = self.out_index(lane, link);
         let out = &self.out[index];
-        let small = len <= INLINE;
-        let ready = if small {
+        let ready = if len <= INLINE || len <= SMALL_SLOT_BYTES && out.has_small {
             out.writer.has_room(LINES)
         } else {
             out.charged as usize >= len && out.writer.has_room(out.depth)
@@ -330,14 +370,19 @@ impl Links for ShmLinks {
             return Ok(Err(blocked));
         }
         let out = &mut self.out[index];
-        if small {
+        if len <= INLINE {
             out.slot = IN_LINE;
             // SAFETY: there is room, the line is that of the next message, and this is the only writer of the ring.
             return Ok(Ok(unsafe { out.writer.inline(out.line()) }));
         }
-        out.slot = out.writer.next() % out.depth;
-        // SAFETY: slot < SLOTS, and the layout gives every link SLOTS slots of SLOT_BYTES.
-        Ok(Ok(unsafe { out.slots.add(out.slot as usize * SLOT_BYTES) }))
+        // Whoever had this slot before is released: a large one when fewer than `depth` messages of any kind are on their way, a small
+        // one when fewer than LINES are.
+        let next = out.writer.next();
+        let small = len <= SMALL_SLOT_BYTES && out.has_small;
+        out.slot = if small { SLOTS + next % LINES } else { next % out.depth };
+        let place = Out::place_of(out.slot, len).unwrap_or(0);
+        // SAFETY: the layout gives every link LINK_BYTES, in which `place_of` finds each slot; `make_room` has refused a longer message.
+        Ok(Ok(unsafe { out.slots.add(place) }))
     }
 
     #[inline(always)]
@@ -347,6 +392,7 @@ impl Links for ShmLinks {
         let line = out.line() as *const Line;
         // SAFETY: `reserve` found room for this message and the executor has filled it; the line lives as long as the segment.
         unsafe { out.writer.publish(&*line, len as u32, out.slot, tag) };
+        out.slot = NONE;
         self.wake_readers(index);
         Ok(())
     }
@@ -359,11 +405,11 @@ impl Links for ShmLinks {
         if notice.slot == IN_LINE && len <= INLINE {
             return Ok(Some(Message { at: notice.inline, len, tag: notice.tag }));
         }
-        if len > SLOT_BYTES || notice.slot >= SLOTS {
+        let Some(place) = Out::place_of(notice.slot, len) else {
             return Err(self.corrupt(link.rank(), format!("a message of {len} bytes in slot {}", notice.slot)));
-        }
+        };
         // SAFETY: the slot number and length were just checked against the layout.
-        let at = unsafe { incoming.slots.add(notice.slot as usize * SLOT_BYTES) };
+        let at = unsafe { incoming.slots.add(place) };
         Ok(Some(Message { at, len, tag: notice.tag }))
     }
 

@@ -89,7 +89,8 @@ impl Budget {
         false
     }
 
-    fn try_take(&self, bytes: usize) -> bool {
+    /// The same without asking anybody.
+    pub fn try_take(&self, bytes: usize) -> bool {
         let limit = self.limit();
         let taken = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
             used.checked_add(bytes).filter(|sum| *sum <= limit)

@@ -20,8 +20,37 @@ pub struct Config {
     pub chunk_bytes: Option<u32>,
     /// Which links to use (RINGTREE_TRANSPORT).
     pub transport: Transport,
+    /// Whether ranks copy straight from each other's private memory (RINGTREE_FETCH: auto, off, or bytes).
+    pub fetch: Fetch,
     /// The communicator's name in messages.
     pub name: String,
+}
+
+/// When ranks copy what they need straight from each other's private memory (process_vm_readv), in place of through slots.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fetch {
+    /// Where it is allowed and the cores are so far apart that it is faster.
+    #[default]
+    Auto,
+    /// Never.
+    Off,
+    /// Messages of at least so many bytes, where it is allowed.
+    From(u64),
+}
+
+impl std::str::FromStr for Fetch {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Fetch> {
+        match text.trim() {
+            "auto" => Ok(Fetch::Auto),
+            "off" | "0" => Ok(Fetch::Off),
+            bytes => parse_bytes(bytes).map(|bytes| Fetch::From(bytes as u64)).ok_or_else(|| Error::Choice {
+                what: format!("'{text}' does not say when ranks copy from each other's memory"),
+                advice: "Choose auto, off, or a number of bytes, as 256K".into(),
+            }),
+        }
+    }
 }
 
 /// Which links a communicator uses.
@@ -72,6 +101,7 @@ impl Default for Config {
             algorithm: None,
             chunk_bytes: None,
             transport: Transport::Auto,
+            fetch: Fetch::Auto,
             name: "world".into(),
         }
     }
@@ -104,6 +134,9 @@ impl Config {
         }
         if let Some(text) = variable("RINGTREE_TRANSPORT") {
             config.transport = text.parse()?;
+        }
+        if let Some(text) = variable("RINGTREE_FETCH") {
+            config.fetch = text.parse()?;
         }
         Ok(config)
     }

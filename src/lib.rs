@@ -84,6 +84,7 @@
 //! | RINGTREE_REPRODUCIBLE | 1: bits that depend on nothing but the data and the ranks |
 //! | RINGTREE_STAGING | bytes of slots that the communicators of this process may use (128M) |
 //! | RINGTREE_ALGORITHM, RINGTREE_CHUNK, RINGTREE_TRANSPORT | force a choice |
+//! | RINGTREE_FETCH | auto, off, or bytes: when ranks copy straight from each other's private memory (process_vm_readv) |
 //! | RINGTREE_SIMD | portable, avx2, avx512: at most that |
 //! | RINGTREE_SECRET, RINGTREE_SECRET_FILE, RINGTREE_ADDRESS | see [`boot`] |
 
@@ -103,7 +104,7 @@ pub mod transport;
 pub mod types;
 
 pub use comm::{Communicator, Group, Registered, Scope, ScopedWork, StableBuffer, Work};
-pub use config::{Config, Transport, algorithm, parse_bytes};
+pub use config::{Config, Fetch, Transport, algorithm, parse_bytes};
 pub use error::{Error, Place, Result};
 pub use exec::Element;
 pub use types::{Collective, DataType, ReduceOp, Reduction, Scalar};

@@ -3,13 +3,13 @@
 use super::engine::Engine;
 use super::split::Kind;
 use super::{Communicator, Shared};
-use crate::config::{Config, Transport};
+use crate::config::{Config, Fetch, Transport};
 use crate::error::{Error, Result};
 use crate::exec::{Session, Settings, USUAL_CACHE};
 use crate::plan::{Tuning, World};
 use crate::topo::detect::last_level_cache;
 use crate::transport::local::{LocalDoor, LocalLinks};
-use crate::transport::shm::{Budget, HeapAllocator, Heaps, Holder, Life, POINT_TO_POINT, Segment, ShmLinks};
+use crate::transport::shm::{Budget, HeapAllocator, Heaps, Holder, Life, POINT_TO_POINT, Segment, ShmLinks, Shown};
 use crate::transport::{Abort, Links, Watch};
 use std::path::Path;
 use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError, Weak};
@@ -80,7 +80,12 @@ impl Communicator {
         let world = World::flat(ranks);
         Ok((0..ranks)
             .map(|rank| {
-                let links = ShmLinks::new(segment.clone(), rank, &world, Budget::process().clone());
+                let mut links = ShmLinks::new(segment.clone(), rank, &world, Budget::process().clone());
+                if let Fetch::From(bytes) = config.fetch
+                    && links.can_fetch(&vec![Shown::own(); size])
+                {
+                    links.allow_fetching(bytes.max(1));
+                }
                 over_shm(links, config, false)
             })
             .collect())
@@ -111,8 +116,10 @@ pub(super) fn over_shm(links: ShmLinks, config: &Config, windows: bool) -> Commu
     let heap = Some(HeapAllocator::new(segment.clone(), rank));
     let heaps = links.heaps().to_vec();
     let world = World::flat(segment.ranks());
-    let cores = links.crowd().1;
-    let engine = Box::new(Session::new(links, settings(config, world, windows, cores)));
+    let (cores, fetch_from) = (links.crowd().1, links.fetch_from());
+    let mut settings = settings(config, world, windows, cores);
+    settings.tuning.fetch_from = fetch_from;
+    let engine = Box::new(Session::new(links, settings));
     let door = Arc::new(ShmDoor { segment, rank });
     Communicator::over(Parts { engine, door, heap, heaps, windows, kind, config: config.clone() })
 }

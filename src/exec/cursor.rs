@@ -73,11 +73,7 @@ impl Cursor {
             if step.flags.has(Flags::PLACES) {
                 reachable = exchange_places(context, self.channel, &step, self.slot.map(|(slot, _)| slot), links)?;
             } else if step.len > 0 && touches_windows(&step) {
-                if !links.enter_windows() {
-                    return Err(Fault::Ended);
-                }
-                self.combine(context, &step);
-                links.leave_windows();
+                self.reach_over(context, &step, links)?;
             } else if step.len > 0 {
                 self.combine(context, &step);
             }
@@ -138,6 +134,22 @@ impl Cursor {
             self.operands.extend(own_operand(context, step));
         }
         Ok(None)
+    }
+
+    /// Does a step that reads or writes other ranks' buffers.
+    fn reach_over<L: Links>(&mut self, context: &Context, step: &Step, links: &mut L) -> Result<(), Fault> {
+        let fetched = if step.take == Take::Window { context.fetched_input(step.from, step.src_at) } else { None };
+        if let Some(at) = fetched {
+            let (into, len) = (context.local(step.dst(), step.dst_at), step.len as usize * context.item());
+            // SAFETY: the plan stays inside this rank's buffers, as in `combine`.
+            return unsafe { fetch(links, step.from, at, into, len) };
+        }
+        if !links.enter_windows() {
+            return Err(Fault::Ended);
+        }
+        self.combine(context, step);
+        links.leave_windows();
+        Ok(())
     }
 
     /// Moves or combines a step's elements.
@@ -267,6 +279,25 @@ fn check(context: &Context, step: &Step, message: Message, read: usize, from: u3
         return Ok(());
     }
     Err(Fault::Stranger { rank: from, tag: message.tag, len: message.len, expected })
+}
+
+/// Copies from another rank's private memory. A rank that ends the communicator takes its buffers back: what was copied counts only if
+/// nobody had done so when the copy was complete.
+///
+/// # Safety
+/// As for [`Links::fetch`].
+pub(super) unsafe fn fetch<L: Links>(
+    links: &mut L,
+    from: u32,
+    at: u64,
+    into: *mut u8,
+    len: usize,
+) -> Result<(), Fault> {
+    // SAFETY: the caller's contract.
+    let fetched = unsafe { links.fetch(from, at, into, len) };
+    let open = links.enter_windows();
+    links.leave_windows();
+    if open { Ok(fetched?) } else { Err(Fault::Ended) }
 }
 
 /// Whether a step reads or writes other ranks' buffers.

@@ -136,7 +136,8 @@ impl<L: Watch> Session<L> {
             let theirs = format!("it with other counts (a message of {len} bytes came where {expected} were expected)");
             return self.disagreement(rank, theirs, ours);
         }
-        if self.links_ref().entered(rank, self.operation_number()).is_none() {
+        // All that is remembered agrees: then it was further back, if there was anything further back.
+        if self.number() > REMEMBERED || self.links_ref().entered(rank, self.operation_number()).is_none() {
             return self.disagreement(rank, "something that lies too many operations back to be named".into(), ours);
         }
         let what = format!(

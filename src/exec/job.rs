@@ -183,14 +183,28 @@ impl Context {
         base.wrapping_add(at as usize * self.item())
     }
 
-    /// An element of another rank's input.
+    /// An element of another rank's input that this rank can address.
     pub(super) fn window_input(&self, rank: u32, at: u64) -> Operand {
-        Operand { at: self.windows[rank as usize].input.wrapping_add(at as usize * self.item()), raw: true }
+        let Window::Mapped { input, .. } = self.windows[rank as usize] else {
+            unreachable!("plans that fetch copy only")
+        };
+        Operand { at: input.wrapping_add(at as usize * self.item()), raw: true }
     }
 
     /// An element of another rank's output.
     pub(super) fn window_output(&self, rank: u32, at: u64) -> Sink {
-        Sink::new(self.windows[rank as usize].output.wrapping_add(at as usize * self.item()), self.stream)
+        let Window::Mapped { output, .. } = self.windows[rank as usize] else {
+            unreachable!("plans that fetch copy only")
+        };
+        Sink::new(output.wrapping_add(at as usize * self.item()), self.stream)
+    }
+
+    /// Where an element of another rank's input lies in its process, if that is from where it is fetched.
+    pub(super) fn fetched_input(&self, rank: u32, at: u64) -> Option<u64> {
+        match self.windows[rank as usize] {
+            Window::Fetched(input) => Some(input.wrapping_add(at * self.item() as u64)),
+            Window::Mapped { .. } => None,
+        }
     }
 
     /// Bytes of a rank's input.

@@ -35,7 +35,8 @@ pub(super) fn exchange_places<L: Links>(
     if step.take != Take::FoldBoards {
         return Ok(true);
     }
-    let mut all_shared = true;
+    let program = context.program().plan().clone();
+    let mut all_reached = true;
     for from in 0..links.size() {
         let places = if from == rank {
             own_places(context, links)
@@ -48,17 +49,39 @@ pub(super) fn exchange_places<L: Links>(
             // SAFETY: the message has the length of Places, which any bytes make.
             unsafe { message.at.cast::<Places>().read_unaligned() }
         };
-        all_shared &= places.input.at != 0 && places.output.at != 0;
-        let (input, output) = (context.input_bytes(from), context.output_bytes(from));
-        let window = links.resolve(from, places.input, input).zip(links.resolve(from, places.output, output));
-        if all_shared && window.is_none() {
-            let what = "a place of a registered buffer that lies outside its memory".into();
-            return Err(Fault::Links(Error::Corrupt { place: Default::default(), rank: from as usize, what }));
-        }
-        let (input, output) = window.unwrap_or((std::ptr::null_mut(), std::ptr::null_mut()));
-        context.windows.push(Window { input, output });
+        let window = window(context, from, places, program.fetches(), links)?;
+        all_reached &= window.is_some();
+        context.windows.extend(window);
     }
-    Ok(all_shared)
+    Ok(all_reached)
+}
+
+/// What a rank's places are to this rank; nothing: out of reach, for all ranks alike.
+fn window<L: Links>(
+    context: &Context,
+    from: u32,
+    places: Places,
+    fetches: bool,
+    links: &mut L,
+) -> Result<Option<Window>, Fault> {
+    let (input, output) = (context.input_bytes(from), context.output_bytes(from));
+    let (read, written) = (places.input, places.output);
+    if fetches && (input == 0 || read.heap == Shared::PRIVATE && read.at != 0) {
+        return Ok(Some(Window::Fetched(read.at)));
+    }
+    let mapped = |place: Shared| place.at != 0 && place.heap != Shared::PRIVATE;
+    // Plans that fetch don't touch the outputs of others.
+    if !mapped(read) || !fetches && !mapped(written) {
+        return Ok(None);
+    }
+    let output = if fetches { Some(std::ptr::null_mut()) } else { links.resolve(from, written, output) };
+    match links.resolve(from, read, input).zip(output) {
+        Some((input, output)) => Ok(Some(Window::Mapped { input, output })),
+        None => {
+            let what = "a place of a registered buffer that lies outside its memory".into();
+            Err(Fault::Links(Error::Corrupt { place: Default::default(), rank: from as usize, what }))
+        }
+    }
 }
 
 fn own_places<L: Links>(context: &Context, links: &L) -> Places {

@@ -111,13 +111,13 @@ fn make(settings: &Settings, rank: u32, call: &Call) -> Result<Planned> {
         })
     };
     let mut tuning = settings.tuning.clone();
-    if call.collective == Collective::Barrier {
-        // Whoever forces an algorithm means the calls that move data.
-        tuning.algorithm = None;
-    }
-    let plan = build(&tuning)?;
+    let plan = match build(&tuning) {
+        // Whoever forces an algorithm that knows no barriers means the calls that move data.
+        Err(_) if call.collective == Collective::Barrier => build(&Tuning { algorithm: None, ..tuning.clone() })?,
+        built => built?,
+    };
     let without_windows = if plan.algorithm() == Algorithm::Owner {
-        tuning.windows = false;
+        (tuning.windows, tuning.fetch_from) = (false, 0);
         tuning.algorithm = None;
         Some(build(&tuning)?)
     } else {

@@ -3,8 +3,13 @@
 //! ```text
 //!   send:     [chunk 0][chunk 1] … [chunk k]          each up to CHUNK bytes, tagged with what is sent
 //!   receive:  takes exactly as many, and refuses a first chunk that belongs to something else
+//!
+//!   where ranks can copy from each other's memory and that is faster:
+//!   send:     [where it lies] ............ waits until that message is released
+//!   receive:  copies from there, piece by piece, then releases it
 //! ```
 
+use super::cursor::fetch;
 use super::job::Fault;
 use super::kernel::{self, Sink};
 use crate::transport::{Blocked, Incoming, Links, Outgoing};
@@ -15,6 +20,12 @@ use crate::types::DataType;
 const CHUNK: usize = 64 << 10;
 const LONG_CHUNK: usize = 128 << 10;
 const LONG: usize = 512 << 10;
+
+/// Bytes copied from another rank's memory at a time: the waiting ranks' deadlines are looked at in between.
+const FETCHED: usize = 1 << 20;
+
+/// The bit of a tag that says: this message tells where what is sent lies.
+const PLACE: u32 = 1 << 30;
 
 /// Which way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +50,18 @@ pub struct Point {
     at: *mut u8,
     bytes: usize,
     done: usize,
+    fetch: Fetch,
+}
+
+/// How far a message has come that is copied straight from its sender's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fetch {
+    /// Not that way, or not begun.
+    No,
+    /// Its place has been told; the receiver is copying.
+    Told,
+    /// It is copied from this address.
+    From(u64),
 }
 
 /// What the points of a session have in common.
@@ -50,6 +73,8 @@ pub(super) struct Post {
     pub(super) stream_from: usize,
     /// What a send of this rank reads next, or null.
     pub(super) ahead: *const u8,
+    /// Messages of at least so many bytes are copied straight from the sender's memory; 0: none.
+    pub(super) fetch_from: u64,
 }
 
 /// How far a point got.
@@ -78,21 +103,25 @@ impl Point {
     }
 
     fn new(direction: Direction, peer: u32, at: *mut u8, count: u64, dtype: DataType) -> Point {
-        Point { direction, peer, dtype, count, at, bytes: count as usize * dtype.size(), done: 0 }
+        Point { direction, peer, dtype, count, at, bytes: count as usize * dtype.size(), done: 0, fetch: Fetch::No }
     }
 
     /// Type and count in 31 bits: what both sides must agree on, and can still be named when they don't. The last bit says that these
     /// `len` bytes are the last, so that counts that differ by a multiple of 2^24 differ too.
     fn tag(&self, len: usize) -> u32 {
         let last = self.done + len == self.bytes;
-        u32::from(last) << 31 | (self.dtype as u32) << 24 | (self.count as u32 & 0xff_ffff)
+        u32::from(last) << 31 | self.kind()
+    }
+
+    fn kind(&self) -> u32 {
+        (self.dtype as u32) << 24 | (self.count as u32 & 0xff_ffff)
     }
 
     /// The same from the tag of a message of that length, in words.
     pub fn describe_tag(tag: u32, len: usize) -> String {
         let count = tag & 0xff_ffff;
-        match DataType::from_number((tag >> 24 & 0x7f) as u8) {
-            Some(dtype) if count as usize * dtype.size() == len => format!("{count} {dtype}"),
+        match DataType::from_number((tag >> 24 & 0x3f) as u8) {
+            Some(dtype) if count as usize * dtype.size() == len || tag & PLACE != 0 => format!("{count} {dtype}"),
             Some(dtype) if len <= LONG_CHUNK => format!("{count} {dtype} (modulo 2^24)"),
             _ => format!("a message of {len} bytes of another kind"),
         }
@@ -101,6 +130,12 @@ impl Point {
     /// Moves one chunk if that can be done now, and says whether all has moved. `post`: how this rank streams what it receives.
     #[inline]
     pub(super) fn advance<L: Links>(&mut self, links: &mut L, post: &Post) -> Result<Advance, Fault> {
+        if post.fetch_from > 0 && self.bytes as u64 >= post.fetch_from {
+            return match self.direction {
+                Direction::Send => self.lend(links, post.lane),
+                Direction::Receive => self.fetch(links, post.lane),
+            };
+        }
         let most = if self.bytes >= LONG { LONG_CHUNK } else { CHUNK };
         let len = (self.bytes - self.done).min(most);
         let blocked = match self.direction {
@@ -117,6 +152,54 @@ impl Point {
     /// What a send reads next.
     pub(super) fn reads_next(&self) -> *const u8 {
         self.at.wrapping_add(self.done)
+    }
+
+    /// Tells where the message lies, and waits until it has been copied: its place is released then.
+    fn lend<L: Links>(&mut self, links: &mut L, lane: u32) -> Result<Advance, Fault> {
+        let link = Outgoing::Pair(self.peer);
+        if self.fetch == Fetch::No {
+            let place = self.at.expose_provenance() as u64;
+            let slot = match links.reserve(lane, link, size_of::<u64>())? {
+                Ok(slot) => slot,
+                Err(blocked) => return Ok(Advance::Blocked(blocked)),
+            };
+            // SAFETY: the slot was reserved with this size; it may be misaligned.
+            unsafe { slot.cast::<u64>().write_unaligned(place) };
+            links.publish(lane, link, size_of::<u64>(), PLACE | self.kind())?;
+            self.fetch = Fetch::Told;
+            return Ok(Advance::Moved);
+        }
+        Ok(links.drained(lane, link)?.map_or(Advance::Done, Advance::Blocked))
+    }
+
+    /// Copies a piece of the message from where the sender said that it lies.
+    fn fetch<L: Links>(&mut self, links: &mut L, lane: u32) -> Result<Advance, Fault> {
+        let link = Incoming::Pair(self.peer);
+        let from = match self.fetch {
+            Fetch::From(from) => from,
+            _ => {
+                let Some(message) = links.peek(lane, link)? else {
+                    return Ok(Advance::Blocked(Blocked::Message(link)));
+                };
+                let (len, expected) = (message.len, size_of::<u64>());
+                if message.tag != PLACE | self.kind() || len != expected {
+                    return Err(Fault::Stranger { rank: self.peer, tag: message.tag, len, expected });
+                }
+                // SAFETY: the message has that length; any bytes make a number, and the address is for the system to judge.
+                unsafe { message.at.cast::<u64>().read_unaligned() }
+            }
+        };
+        self.fetch = Fetch::From(from);
+        let len = (self.bytes - self.done).min(FETCHED);
+        let (at, into) = (from.wrapping_add(self.done as u64), self.at.wrapping_add(self.done));
+        // SAFETY: the caller lent `bytes` bytes at `at`, of which `done + len` are inside.
+        unsafe { fetch(links, self.peer, at, into, len)? };
+        self.done += len;
+        if self.done < self.bytes {
+            return Ok(Advance::Moved);
+        }
+        links.release(lane, link);
+        Ok(Advance::Done)
     }
 
     #[inline]

@@ -287,7 +287,8 @@ impl<L: Watch> Session<L> {
     /// Sends and receives go on side by side, a chunk each in turn, so that what was put into slots is taken out again while it is in the
     /// cache; those with the same peer and direction go in order.
     fn poll_points(&mut self, blocked: &mut Option<Blocked>, moved: &mut bool) -> Result<()> {
-        let mut post = Post { lane: self.settings.point_lane, stream_from: self.stream_from, ahead: std::ptr::null() };
+        let (lane, fetch_from) = (self.settings.point_lane, self.settings.tuning.fetch_from);
+        let mut post = Post { lane, stream_from: self.stream_from, ahead: std::ptr::null(), fetch_from };
         let mut moving = true;
         while moving {
             moving = false;

@@ -243,7 +243,8 @@ pub(super) fn channels(algorithm: Algorithm, call: &Call, tuning: &Tuning) -> u3
     let ranges_of_blocks =
         algorithm == Algorithm::Bruck || algorithm == Algorithm::Halving && call.collective.has_blocks();
     match tuning.channels {
-        _ if call.collective == Collective::Barrier || ranges_of_blocks => 1,
+        // Where windows turn out to be out of reach, all that is under way begins anew: that is one channel.
+        _ if call.collective == Collective::Barrier || ranges_of_blocks || algorithm == Algorithm::Owner => 1,
         Some(channels) => channels,
         None if algorithm == Algorithm::Tree => 2,
         None => 1,

@@ -80,7 +80,7 @@ pub(super) fn refusal(algorithm: Algorithm, world: &World, call: &Call, tuning: 
         return Some("every domain has one rank only");
     }
     if algorithm == Owner {
-        if !tuning.windows {
+        if !tuning.windows && !fetches(call, tuning) {
             return Some("the buffers can't be reached by the other ranks (register them)");
         }
         if call.collective.reduces() && call.reduction == Reduction::PreMulSum {
@@ -97,6 +97,21 @@ pub(super) fn refusal(algorithm: Algorithm, world: &World, call: &Call, tuning: 
         );
     }
     None
+}
+
+/// Whether this call takes what it needs straight from the private memory of the others: it copies only, and enough at a time.
+pub(super) fn fetches(call: &Call, tuning: &Tuning) -> bool {
+    let copies = matches!(call.collective, Collective::AllGather | Collective::Broadcast | Collective::AllToAll);
+    let known = call.receive_counts.is_none();
+    tuning.fetch_from > 0
+        && copies
+        && known
+        && longest(call).saturating_mul(call.dtype.size() as u64) >= tuning.fetch_from
+}
+
+/// Elements of the vector, or of the longest block.
+fn longest(call: &Call) -> u64 {
+    call.counts.iter().flatten().copied().max().unwrap_or(call.count)
 }
 
 /// Every algorithm that can do this call, in the order of its number.
@@ -131,18 +146,20 @@ struct Scene {
     bytes: u64,
     /// Bytes of a message.
     chunk: u64,
+    /// Whether copies straight from the others' memory are known to be faster than copies through slots.
+    fetches: bool,
     ranks_a_core: u64,
     class: &'static LinkClass,
 }
 
 impl Scene {
     fn new(world: &World, call: &Call, tuning: &Tuning, chunk: u64) -> Scene {
-        let longest = call.counts.iter().flatten().copied().max().unwrap_or(call.count);
         let cores = if tuning.cores == 0 { world.size() } else { tuning.cores };
         Scene {
             collective: call.collective,
             ranks: u64::from(world.size()),
-            bytes: longest * call.dtype.size() as u64,
+            bytes: longest(call) * call.dtype.size() as u64,
+            fetches: fetches(call, tuning),
             chunk,
             ranks_a_core: u64::from(world.size().div_ceil(cores)),
             class: &CLASSES[usize::from(world.domain_count() > 1)],
@@ -153,6 +170,11 @@ impl Scene {
         let parts = match algorithm {
             _ if self.ranks < 2 || self.bytes == 0 && self.collective != Collective::Barrier => Vec::new(),
             Algorithm::Hierarchy => self.layers(world),
+            // One copy in place of two, and no slot whose lines go to and fro.
+            Algorithm::Owner if self.fetches => {
+                let work = self.work(algorithm);
+                alloc::vec![(self.class, Work { copied: work.copied / 2, ..work })]
+            }
             _ => alloc::vec![(self.class, self.work(algorithm))],
         };
         let total = parts.iter().fold(0u64, |sum, (class, work)| sum.saturating_add(self.nanoseconds(class, *work)));

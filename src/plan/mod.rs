@@ -184,6 +184,11 @@ impl Plan {
         self.algorithm
     }
 
+    /// Whether ranks that can't address each other's inputs copy from them all the same, by the system.
+    pub fn fetches(&self) -> bool {
+        self.algorithm == Algorithm::Owner && choose::fetches(&self.call, &self.tuning)
+    }
+
     /// Elements of that rank's send buffer. For an unequal all-to-all: of the rank whose counts the call has.
     pub fn input_len(&self, rank: u32) -> u64 {
         let Call { count, root, .. } = self.call;
@@ -249,6 +254,7 @@ impl Plan {
             .word(self.chunk)
             .word(u64::from(self.channels()))
             .word(u64::from(self.tuning.reproducible))
+            .word(u64::from(self.fetches()))
             .finish()
     }
 

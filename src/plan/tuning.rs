@@ -80,12 +80,15 @@ pub struct Tuning {
     pub algorithm: Option<Algorithm>,
     /// Bytes of one message, at most [`super::MOST_CHUNK_BYTES`]. An element that is larger travels alone.
     pub chunk_bytes: Option<u32>,
-    /// At most so many channels, at most [`super::MOST_CHANNELS`]. The logarithmic algorithms with blocks use one only.
+    /// At most so many channels, at most [`super::MOST_CHANNELS`]. The logarithmic algorithms with blocks, and owner, use one only.
     pub channels: Option<u32>,
     /// The bits of a reduction must not depend on size, chunks, channels or algorithm.
     pub reproducible: bool,
     /// Every rank can address every rank's buffers of this call.
     pub windows: bool,
+    /// Messages of at least so many bytes are worth copying straight from the private memory of their sender, which every rank can do. 0:
+    /// never, or not every rank can.
+    pub fetch_from: u64,
     /// Cores that the ranks of a host share. 0: at least one a rank.
     pub cores: u32,
 }

@@ -5,4 +5,5 @@ pub mod barrier;
 pub mod futex;
 pub mod memory;
 pub mod process;
+pub mod remote;
 pub mod sync;

@@ -336,6 +336,15 @@ impl<L: Links> Links for Faulty<L> {
         self.inner.resolve(owner, place, len)
     }
 
+    unsafe fn fetch(&mut self, owner: u32, at: u64, into: *mut u8, len: usize) -> Result<(), Error> {
+        // SAFETY: the caller's contract is the same.
+        unsafe { self.inner.fetch(owner, at, into, len) }
+    }
+
+    fn drained(&mut self, lane: u32, link: Outgoing) -> Result<Option<Blocked>, Error> {
+        self.inner.drained(lane, link)
+    }
+
     fn message_limit(&self) -> usize {
         self.inner.message_limit()
     }

@@ -70,8 +70,19 @@ pub struct LocalLinks {
     shown: BTreeMap<Key, Packet>,
     /// The events before `doze`: what has happened since then keeps this rank awake.
     seen: u64,
-    /// Whether every buffer is a window.
-    shares: bool,
+    /// What the others can do with this rank's buffers.
+    reach: Reach,
+}
+
+/// What a rank's buffers are to the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Out of reach.
+    None,
+    /// Copied from.
+    Fetched,
+    /// Read and written where they lie.
+    Mapped,
 }
 
 /// The way to a world beside one rank's ends.
@@ -107,18 +118,18 @@ impl LocalLinks {
             drafts: BTreeMap::new(),
             shown: BTreeMap::new(),
             seen: 0,
-            shares: false,
+            reach: Reach::None,
         };
         (0..ranks).map(links).collect()
     }
 
-    /// Lets every rank address every buffer of this one.
+    /// Lets every rank reach every buffer of this one.
     ///
     /// # Safety
-    /// Every buffer that is passed to a call stays allocated until all ranks of the world are gone: a rank that is late may write to it
-    /// after the call has failed here.
-    pub unsafe fn share_everything(mut self) -> LocalLinks {
-        self.shares = true;
+    /// Every buffer that is passed to a call stays allocated until all ranks of the world are gone: a rank that is late may read it, or write
+    /// to it, after the call has failed here.
+    pub unsafe fn share_everything(mut self, reach: Reach) -> LocalLinks {
+        self.reach = reach;
         self
     }
 
@@ -213,12 +224,31 @@ impl Links for LocalLinks {
     }
 
     fn share(&self, at: *const u8, _len: usize) -> Shared {
-        let at = if self.shares { at.expose_provenance() as u64 + 1 } else { 0 };
-        Shared { heap: 0, at }
+        let at = at.expose_provenance() as u64;
+        match self.reach {
+            Reach::None => Shared::NOWHERE,
+            Reach::Fetched => Shared { heap: Shared::PRIVATE, at },
+            Reach::Mapped => Shared { heap: 0, at: at + 1 },
+        }
     }
 
     fn resolve(&mut self, _owner: u32, place: Shared, _len: usize) -> Option<*mut u8> {
         Some(std::ptr::with_exposed_provenance_mut(usize::try_from(place.at.checked_sub(1)?).ok()?))
+    }
+
+    unsafe fn fetch(&mut self, _owner: u32, at: u64, into: *mut u8, len: usize) -> Result<(), Error> {
+        let from = std::ptr::with_exposed_provenance::<u8>(at as usize);
+        // SAFETY: the caller vouches for `into`; whoever made these links promised that buffers stay allocated (`share_everything`), and
+        // the executor compares the length with what the plan says of that buffer.
+        unsafe { std::ptr::copy(from, into, len) };
+        Ok(())
+    }
+
+    fn drained(&mut self, lane: u32, link: Outgoing) -> Result<Option<Blocked>, Error> {
+        let key = key(lane, self.rank, link);
+        let hub = self.world.lock();
+        let holds = |reader: &u32| hub.queues.get(&(key, *reader)).is_some_and(|queue| !queue.is_empty());
+        Ok(self.readers(link).into_iter().find(holds).map(Blocked::Slot))
     }
 
     fn message_limit(&self) -> usize {

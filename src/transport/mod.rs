@@ -91,23 +91,36 @@ impl Blocked {
     }
 }
 
-/// Another rank's buffers, as far as this rank may address them.
+/// Another rank's buffers, as far as this rank may use them.
 #[derive(Clone, Copy, Debug)]
-pub struct Window {
-    /// Its input, readable.
-    pub input: *const u8,
-    /// Its output, writable.
-    pub output: *mut u8,
+pub enum Window {
+    /// Both can be addressed.
+    Mapped {
+        /// Its input, readable.
+        input: *const u8,
+        /// Its output, writable.
+        output: *mut u8,
+    },
+    /// The input can be copied from this address of its process by [`Links::fetch`].
+    Fetched(u64),
 }
 
-/// Where a buffer lies in memory that all ranks of a host can map.
+/// Where a buffer lies, as other ranks are told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 pub struct Shared {
-    /// Which heap: the communicator's own, or one that it has inherited.
+    /// Which heap that all ranks of a host can map: the communicator's own, or one that it has inherited. Or [`Shared::PRIVATE`].
     pub heap: u64,
-    /// Offset in the owner's part of that heap, plus one; 0: the buffer lies in private memory.
+    /// Offset in the owner's part of that heap, plus one, or an address of the owner's process. 0: nobody else can reach the buffer.
     pub at: u64,
+}
+
+impl Shared {
+    /// In place of a heap's number: memory of the owner's process alone, from which others can copy.
+    pub const PRIVATE: u64 = u64::MAX;
+
+    /// A buffer that nobody else can reach.
+    pub const NOWHERE: Shared = Shared { heap: 0, at: 0 };
 }
 
 /// One rank's ends of all links of a communicator. `lane` keeps independent streams apart: a plan's channels, and point-to-point
@@ -132,11 +145,21 @@ pub trait Links {
     /// Gives the slot of the message that `peek` showed back to its writer.
     fn release(&mut self, lane: u32, link: Incoming);
 
-    /// Where that range of memory lies in the shared heap, if it does.
+    /// How others can reach that range of memory.
     fn share(&self, at: *const u8, len: usize) -> Shared;
 
     /// The address here of a range that rank `owner` described so, or nothing if it isn't in that rank's shared memory.
     fn resolve(&mut self, owner: u32, place: Shared, len: usize) -> Option<*mut u8>;
+
+    /// Copies `len` bytes from an address of rank `owner`'s process, as that rank has told it, to `into`. An address that makes no sense is
+    /// an error, nothing worse.
+    ///
+    /// # Safety
+    /// `into` is valid for writes of `len` bytes that nobody else uses.
+    unsafe fn fetch(&mut self, owner: u32, at: u64, into: *mut u8, len: usize) -> Result<(), Error>;
+
+    /// Who has not yet released all that was published on a link; nobody: it is drained.
+    fn drained(&mut self, lane: u32, link: Outgoing) -> Result<Option<Blocked>, Error>;
 
     /// Bytes that one message may have.
     fn message_limit(&self) -> usize;

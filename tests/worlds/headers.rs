@@ -4,7 +4,7 @@ use ringtree::exec::{Poll, Request, Session, Settings};
 use ringtree::plan::{Algorithm, MOST_CHANNELS, Plan, Tuning, World};
 use ringtree::transport::clock::Clock;
 use ringtree::transport::faulty::{Faults, Faulty, Mishap, Part, Weather};
-use ringtree::transport::local::LocalLinks;
+use ringtree::transport::local::{LocalLinks, Reach};
 use ringtree::types::Call;
 use ringtree::{Collective, DataType, ReduceOp, Reduction};
 use std::time::Duration;
@@ -25,7 +25,7 @@ fn run(plan: &Plan, tuning: &Tuning, mishap: Mishap) -> (bool, bool) {
     let mut failed = false;
     for (rank, links) in (0..).zip(LocalLinks::world_of(plan.world(), 2)) {
         // SAFETY: `ends` keeps every buffer as long as the sessions.
-        let links = unsafe { links.share_everything() };
+        let links = unsafe { links.share_everything(Reach::Mapped) };
         let mut session = Session::new(Faulty::new(links, weather.clone()), settings.clone());
         let mut memory = [plan.input_len(rank), plan.output_len(rank)].map(|len| vec![0u8; len as usize * item]);
         let [input, output] = memory.each_mut().map(Vec::as_mut_ptr);

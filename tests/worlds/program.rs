@@ -4,6 +4,7 @@ use crate::chance::Chance;
 use crate::oracle::{Joint, operation};
 use ringtree::plan::{Algorithm, Plan, Tuning, World};
 use ringtree::transport::faulty::{Faults, Mishap, Part};
+use ringtree::transport::local::Reach;
 use ringtree::types::Call;
 use ringtree::{Collective, DataType, ReduceOp, Reduction};
 use std::time::Duration;
@@ -36,6 +37,9 @@ pub struct Program {
     pub world: World,
     pub slots: u32,
     pub windows: bool,
+    /// What ranks can do with the buffers of others, and from how many bytes on they fetch.
+    pub reach: Reach,
+    pub fetch_from: u64,
     pub reproducible: bool,
     pub timeout: Duration,
     pub items: Vec<Item>,
@@ -55,6 +59,8 @@ impl Program {
         let mut program = Program {
             slots: chance.between(2, 4) as u32,
             windows: chance.one_in(2),
+            reach: Reach::Mapped,
+            fetch_from: 0,
             reproducible: chance.one_in(4),
             timeout: Duration::from_millis(chance.between(1000, 3000)),
             items: Vec::new(),
@@ -62,6 +68,9 @@ impl Program {
             odd_one: None,
             world,
         };
+        if chance.one_in(3) {
+            (program.reach, program.fetch_from) = (Reach::Fetched, chance.pick(&[1, 300]));
+        }
         for _ in 0..chance.between(2, 6) {
             let item = item(chance, &program);
             program.items.push(item);
@@ -87,6 +96,7 @@ impl Program {
             channels: item.channels,
             reproducible: self.reproducible,
             windows: self.windows,
+            fetch_from: self.fetch_from,
             cores: 0,
         }
     }

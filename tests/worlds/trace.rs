@@ -3,7 +3,7 @@
 use ringtree::exec::{Poll, Request, Session, Settings};
 use ringtree::plan::{Algorithm, Flags, Group, MOST_CHANNELS, Plan, Put, Take, Tuning, World};
 use ringtree::transport::clock::Clock;
-use ringtree::transport::local::LocalLinks;
+use ringtree::transport::local::{LocalLinks, Reach};
 use ringtree::transport::traced::{End, Trace, Traced};
 use ringtree::transport::{Incoming, Outgoing};
 use ringtree::types::Call;
@@ -77,7 +77,7 @@ fn seen(plan: &Plan, tuning: &Tuning) -> Traffic {
             cache: ringtree::exec::USUAL_CACHE,
         };
         // SAFETY: `buffers` keeps every buffer as long as the sessions.
-        let links = unsafe { links.share_everything() };
+        let links = unsafe { links.share_everything(Reach::Mapped) };
         let mut session = Session::new(Traced::new(links, trace.clone(), Clock::default()), settings);
         let mut memory = [plan.input_len(rank), plan.output_len(rank)].map(|len| vec![0u8; len as usize * item]);
         let [input, output] = memory.each_mut().map(Vec::as_mut_ptr);

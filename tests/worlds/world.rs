@@ -90,7 +90,7 @@ impl World {
         let weather = Weather::new(program.faults.clone(), clock.clone());
         let rank = |links: LocalLinks| {
             // SAFETY: `taken_back` keeps every buffer until the world goes, and a rank's sessions with it.
-            let links = unsafe { links.share_everything() };
+            let links = unsafe { links.share_everything(program.reach) };
             let door = links.door();
             let settings = Settings {
                 name: "world".into(),

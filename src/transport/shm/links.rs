@@ -8,6 +8,7 @@ use crate::error::{Error, Place};
 use crate::plan::{Group, World};
 use crate::sys::barrier;
 use crate::sys::process::Watched;
+use crate::sys::remote;
 use crate::transport::{Blocked, Incoming, Links, Message, Outgoing, Shared};
 use std::sync::Arc;
 
@@ -86,6 +87,8 @@ pub struct ShmLinks {
     processes: Vec<Option<Arc<Watched>>>,
     /// Processors that all ranks of the host together may use.
     processors: u32,
+    /// From how many bytes on ranks copy from each other's private memory; 0: never, or they can't.
+    fetch_from: u64,
 }
 
 // SAFETY: the raw pointers point into the segment, which the Arc keeps mapped and which is accessed by atomics and by the protocol of
@@ -120,7 +123,8 @@ impl ShmLinks {
         let heaps = vec![(segment.clone(), (0..size).collect())];
         let processes = vec![None; size as usize];
         let processors = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
-        ShmLinks { rank, size, out, incoming, budget, segment, heaps, processes, processors }
+        let fetch_from = 0;
+        ShmLinks { rank, size, out, incoming, budget, segment, heaps, processes, processors, fetch_from }
     }
 
     /// Watches the processes of the other ranks, which live now; `pids` has one for each rank.
@@ -132,6 +136,16 @@ impl ShmLinks {
     /// How many processors all ranks of the host together may use; the same on all.
     pub fn share_processors(&mut self, processors: u32) {
         self.processors = processors;
+    }
+
+    /// Lets ranks copy from each other's private memory from so many bytes on; all ranks have seen that they can.
+    pub fn allow_fetching(&mut self, from: u64) {
+        self.fetch_from = from;
+    }
+
+    /// From how many bytes on they do; 0: never.
+    pub fn fetch_from(&self) -> u64 {
+        self.fetch_from
     }
 
     /// (ranks, processors that they share)
@@ -222,8 +236,13 @@ impl ShmLinks {
                 advice: "Raise RINGTREE_STAGING, or run fewer communicators at the same time".into(),
             });
         }
+        let depth = if small { LINES } else { self.out[index].depth };
+        self.look(index, depth)
+    }
+
+    /// Who holds the oldest message where `depth` of them may be on their way, if there is no room for another.
+    fn look(&mut self, index: usize, depth: u32) -> Result<Option<Blocked>, Error> {
         let out = &mut self.out[index];
-        let depth = if small { LINES } else { out.depth };
         match out.writer.look(depth, out.readers.each().map(|(_, counter)| counter)) {
             Ok(None) => Ok(None),
             Ok(Some(reader)) => {
@@ -434,7 +453,7 @@ impl Links for ShmLinks {
                 return Shared { heap: number as u64, at: offset as u64 + 1 };
             }
         }
-        Shared { heap: 0, at: 0 }
+        if self.fetch_from > 0 { Shared { heap: Shared::PRIVATE, at: at.addr() as u64 } } else { Shared::NOWHERE }
     }
 
     fn resolve(&mut self, owner: u32, place: Shared, len: usize) -> Option<*mut u8> {
@@ -445,6 +464,29 @@ impl Links for ShmLinks {
             return None;
         }
         segment.heap()?.range(segment.heap_offset(owner) + offset, len)
+    }
+
+    unsafe fn fetch(&mut self, owner: u32, at: u64, into: *mut u8, len: usize) -> Result<(), Error> {
+        let pid = self.process(owner).map_or(std::process::id() as i32, Watched::pid);
+        // SAFETY: the caller vouches for `into`.
+        let fetched = unsafe { remote::read(pid, at, into, len) };
+        fetched.map_err(|errno| {
+            let (place, rank) = (Box::new(Place::default()), owner as usize);
+            match errno {
+                libc::ESRCH => Error::PeerLost { place, rank, how: format!("process {pid} on this host has ended") },
+                libc::EFAULT => Error::Corrupt { place, rank, what: "an address that is not in its memory".into() },
+                _ => Error::from_errno(
+                    format!("cannot copy from rank {owner}'s memory (process_vm_readv)"),
+                    errno,
+                    "Set RINGTREE_FETCH=off on all ranks",
+                ),
+            }
+        })
+    }
+
+    fn drained(&mut self, lane: u32, link: Outgoing) -> Result<Option<Blocked>, Error> {
+        let index = self.out_index(lane, link);
+        self.look(index, 1)
     }
 
     fn message_limit(&self) -> usize {

@@ -18,11 +18,13 @@
 //! | `watching` | noticing the dead, the stopped and those who do something else |
 //! | `staging` | the process's budget for slots |
 //! | `heap` | memory that every rank can address |
+//! | `probe` | what ranks find out about each other when they meet |
 
 mod bell;
 mod heap;
 mod layout;
 mod links;
+mod probe;
 mod ring;
 mod segment;
 mod staging;
@@ -32,6 +34,7 @@ mod watching;
 pub use heap::{HeapAllocator, Piece};
 pub use layout::{CHANNELS, LANES, POINT_TO_POINT, SLOT_BYTES};
 pub use links::{Heaps, ShmLinks};
+pub use probe::Shown;
 pub use segment::Segment;
 pub use staging::{Budget, Holder};
 pub use status::Life;

@@ -74,6 +74,9 @@ pub(crate) struct Options {
     /// Ranks can address each other's buffers, as with registered memory
     #[arg(long)]
     windows: bool,
+    /// Blocks of at least so many bytes are copied straight from the private memory of the others
+    #[arg(long, value_name = "SIZE", value_parser = bytes::parse)]
+    fetch_from: Option<u64>,
     /// The bits must not depend on size, chunks, channels or algorithm
     #[arg(long)]
     reproducible: bool,
@@ -178,6 +181,7 @@ impl Options {
             channels: self.channels,
             reproducible: self.reproducible,
             windows: self.windows,
+            fetch_from: self.fetch_from.unwrap_or(0),
             cores: self.cores,
         })
     }

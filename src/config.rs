@@ -1,6 +1,10 @@
 //! Settings, read once from the environment and changeable in code. All of them are local choices or checked to agree; what ranks must
 //! agree on travels in the digests of plans.
 
+mod domains;
+
+pub use domains::Domains;
+
 use crate::error::{Error, Result};
 use crate::plan::Algorithm;
 use std::time::Duration;
@@ -20,6 +24,9 @@ pub struct Config {
     pub chunk_bytes: Option<u32>,
     /// Which links to use (RINGTREE_TRANSPORT).
     pub transport: Transport,
+    /// Which ranks are near each other (RINGTREE_DOMAINS). It binds the communicator of all ranks; those that are split from it inherit
+    /// what it came to.
+    pub domains: Domains,
     /// The communicator's name in messages.
     pub name: String,
 }
@@ -72,6 +79,7 @@ impl Default for Config {
             algorithm: None,
             chunk_bytes: None,
             transport: Transport::Auto,
+            domains: Domains::Auto,
             name: "world".into(),
         }
     }
@@ -104,6 +112,9 @@ impl Config {
         }
         if let Some(text) = variable("RINGTREE_TRANSPORT") {
             config.transport = text.parse()?;
+        }
+        if let Some(text) = variable("RINGTREE_DOMAINS") {
+            config.domains = text.parse()?;
         }
         Ok(config)
     }
@@ -176,6 +187,7 @@ mod tests {
             ("RINGTREE_TIMEOUT", "-1"),
             ("RINGTREE_CHUNK", "99999G"),
             ("RINGTREE_REPRODUCIBLE", "maybe"),
+            ("RINGTREE_DOMAINS", "4,none"),
         ] {
             let message = with(&[(name, text)]).unwrap_err().to_string();
             assert!(message.contains(name) && message.contains(text), "{message}");

@@ -2,7 +2,7 @@
 
 use super::setup::over_shm;
 use super::split::Parent;
-use super::{Communicator, setup};
+use super::{Communicator, neighbours, setup};
 use crate::boot::{BootConfig, Rendezvous, UniqueId, join};
 use crate::config::{Config, Transport};
 use crate::error::{Error, Result};
@@ -24,11 +24,15 @@ struct Card {
     chunk_bytes: u32,
     /// Processors that this rank may use at the same time, where a quota allows fewer than the mask.
     quota: u32,
+    /// A digest of the setting, which must agree too.
+    domains: u64,
+    /// The cache and the node that this rank is bound to.
+    home: [u32; 2],
     /// The processors that this rank may run on, a bit each.
     processors: [u64; 16],
 }
 
-const FORMAT: u64 = 1;
+const FORMAT: u64 = 2;
 
 impl Communicator {
     /// This rank's end of a communicator of `size` processes (or threads) that all know the same id. Returns when all have come.
@@ -70,10 +74,10 @@ impl Communicator {
 
 /// From the meeting to the communicator; whatever fails here is told to all.
 pub(super) fn meet(mut meeting: Rendezvous, config: &Config, parent: Option<&Parent>) -> Result<Communicator> {
-    match share(&mut meeting, config) {
-        Ok(mut links) => {
+    match share(&mut meeting, config, parent) {
+        Ok((mut links, world)) => {
             let windows = parent.is_some_and(|parent| parent.lend(&mut links));
-            let communicator = over_shm(links, config, windows);
+            let communicator = over_shm(links, config, &world, windows);
             // Nobody leaves before all have marked themselves present: from here on deaths are noticed in the segment.
             meeting.barrier()?;
             Ok(communicator)
@@ -87,7 +91,7 @@ pub(super) fn meet(mut meeting: Rendezvous, config: &Config, parent: Option<&Par
     }
 }
 
-fn share(meeting: &mut Rendezvous, config: &Config) -> Result<ShmLinks> {
+fn share(meeting: &mut Rendezvous, config: &Config, parent: Option<&Parent>) -> Result<(ShmLinks, World)> {
     let (rank, size) = (meeting.rank(), meeting.size());
     if config.transport == Transport::Local {
         return Err(Error::Choice {
@@ -103,6 +107,10 @@ fn share(meeting: &mut Rendezvous, config: &Config) -> Result<ShmLinks> {
     }
     let cards = meeting.all_gather(bytemuck::bytes_of(&Card::own(config)))?;
     let cards = read_cards(&cards)?;
+    let world = match parent {
+        Some(parent) => parent.world(),
+        None => neighbours::chosen(&config.domains, &cards.iter().map(|card| card.home).collect::<Vec<_>>())?,
+    };
     let ranks = size as u32;
     let everybody: Vec<usize> = (0..size).collect();
     let segment = if rank == 0 {
@@ -116,10 +124,10 @@ fn share(meeting: &mut Rendezvous, config: &Config) -> Result<ShmLinks> {
     };
     let own = std::process::id() as i32;
     let pids: Vec<i32> = (0..size).map(|peer| meeting.peer_pid(peer).unwrap_or(own)).collect();
-    let mut links = ShmLinks::new(Arc::new(segment), rank as u32, &World::flat(ranks), Budget::process().clone());
+    let mut links = ShmLinks::new(Arc::new(segment), rank as u32, &world, Budget::process().clone());
     links.watch(&pids);
     links.share_processors(processors(&cards));
-    Ok(links)
+    Ok((links, world))
 }
 
 impl Card {
@@ -133,6 +141,8 @@ impl Card {
             algorithm: config.algorithm.map_or(0, |algorithm| algorithm as u32 + 1),
             chunk_bytes: config.chunk_bytes.unwrap_or(0),
             quota: if usable < allowed { usable } else { u32::MAX },
+            domains: config.domains.digest(),
+            home: neighbours::own_home(),
             processors: mask,
         }
     }
@@ -154,9 +164,10 @@ fn read_cards(cards: &[Vec<u8>]) -> Result<Vec<Card>> {
         read.push(card);
         let first = read[0];
         for (name, theirs, ours) in [
-            ("RINGTREE_REPRODUCIBLE", card.reproducible, first.reproducible),
-            ("RINGTREE_ALGORITHM", card.algorithm, first.algorithm),
-            ("RINGTREE_CHUNK", card.chunk_bytes, first.chunk_bytes),
+            ("RINGTREE_REPRODUCIBLE", card.reproducible.into(), first.reproducible.into()),
+            ("RINGTREE_ALGORITHM", card.algorithm.into(), first.algorithm.into()),
+            ("RINGTREE_CHUNK", card.chunk_bytes.into(), first.chunk_bytes.into()),
+            ("RINGTREE_DOMAINS", card.domains, first.domains),
         ] {
             if theirs != ours {
                 return Err(Error::start(

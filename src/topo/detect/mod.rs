@@ -7,15 +7,18 @@
 //! |---|---|
 //! | `read` | bounded reading of small files, and the list of what was not there |
 //! | `host` | sysfs to [`Host`] |
+//! | `home` | the cache and the node that a rank is bound to |
 //! | `limits` | what the kernel lets this process use |
 //! | `cgroup` | quota and memory limit of the control group, versions 1 and 2 |
 
 mod cgroup;
+mod home;
 mod host;
 mod limits;
 mod read;
 
 pub use cgroup::Quota;
+pub use home::{Home, home};
 pub use limits::{Huge, HugePool, Limit, Limits, Shm};
 pub use read::Unseen;
 
@@ -108,6 +111,10 @@ mod tests {
 
         pub(super) fn detect(&self) -> Found {
             detect(&self.0)
+        }
+
+        pub(super) fn home(&self, cpus: &CpuSet) -> Home {
+            home(&self.0, cpus)
         }
     }
 

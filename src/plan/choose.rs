@@ -12,6 +12,7 @@ use alloc::vec::Vec;
 use core::fmt::Write;
 
 /// What a class of links costs.
+#[derive(Clone, Copy)]
 struct LinkClass {
     name: &'static str,
     /// From one rank's flag to the other rank's next step.
@@ -30,7 +31,7 @@ struct LinkClass {
 /// one-shot best for two ranks at every size and two-shot best for three and more above about 8 KiB.
 const CLASSES: [LinkClass; 2] = [
     LinkClass { name: "shared memory", latency_ns: 60, message_ns: 38, signal_ns: 10, copy_ps: 100, fold_ps: 70 },
-    LinkClass { name: "between domains", latency_ns: 150, message_ns: 50, signal_ns: 20, copy_ps: 150, fold_ps: 70 },
+    LinkClass { name: "between domains", latency_ns: 150, message_ns: 50, signal_ns: 20, copy_ps: 150, fold_ps: 110 },
 ];
 
 /// An exchange where ranks share cores: a turn of the scheduler for each other rank on the core.
@@ -107,7 +108,7 @@ pub(super) fn candidates(world: &World, call: &Call, tuning: &Tuning, chunk_byte
 }
 
 /// What lies on the critical path of one rank. Sums saturate: a vector that long loses against nothing.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Work {
     exchanges: u64,
     /// Messages with elements, and without.
@@ -150,11 +151,12 @@ impl Scene {
     }
 
     fn candidate(&self, world: &World, algorithm: Algorithm) -> Candidate {
-        let parts = match algorithm {
+        let parts: Vec<(LinkClass, Work)> = match algorithm {
             _ if self.ranks < 2 || self.bytes == 0 && self.collective != Collective::Barrier => Vec::new(),
             Algorithm::Hierarchy => self.layers(world),
-            _ => alloc::vec![(self.class, self.work(algorithm))],
+            _ => alloc::vec![(self.links(world, algorithm), self.work(algorithm))],
         };
+        let parts = parts.into_iter().filter(|(_, work)| *work != Work::default()).collect::<Vec<_>>();
         let total = parts.iter().fold(0u64, |sum, (class, work)| sum.saturating_add(self.nanoseconds(class, *work)));
         let mut reason = String::from(if parts.is_empty() { "nothing to exchange" } else { "" });
         for (place, (class, work)) in parts.iter().enumerate() {
@@ -197,36 +199,64 @@ impl Scene {
         }
     }
 
-    /// Inner and outer stages of a hierarchy, each in its class.
-    fn layers(&self, world: &World) -> Vec<(&'static LinkClass, Work)> {
+    /// The links that a flat algorithm goes over. Where everybody meets everybody, some peers are near and most are far; a pattern of
+    /// neighbours goes as fast as its slowest link.
+    fn links(&self, world: &World, algorithm: Algorithm) -> LinkClass {
+        use Algorithm::*;
+        let [near, far] = [CLASSES[0], *self.class];
+        if world.domain_count() < 2 || !matches!(algorithm, OneShot | TwoShot | Owner | Star | Pairwise) {
+            return far;
+        }
+        let peers = (self.ranks - 1).max(1);
+        let near_peers = u64::from(world.full_rails().max(1)) - 1;
+        let mean = |near: u64, far: u64| (near * near_peers + far * (peers - near_peers)) / peers;
+        LinkClass {
+            name: "shared memory and between domains",
+            latency_ns: far.latency_ns,
+            message_ns: mean(near.message_ns, far.message_ns),
+            signal_ns: mean(near.signal_ns, far.signal_ns),
+            copy_ps: mean(near.copy_ps, far.copy_ps),
+            fold_ps: mean(near.fold_ps, far.fold_ps),
+        }
+    }
+
+    /// Inner and outer stages of a hierarchy, each in its class. In the inner ones each rail has its ranks and wards of every domain as
+    /// blocks, each a message of its own.
+    fn layers(&self, world: &World) -> Vec<(LinkClass, Work)> {
         let rails = u64::from(world.full_rails().max(1));
         let domains = u64::from(world.domain_count());
         let rows = u64::from(world.largest_domain()).div_ceil(rails);
         let inner = Scene { ranks: u64::from(world.largest_domain()), class: &CLASSES[0], ..*self };
         let outer = Scene { ranks: domains, class: &CLASSES[1], ..*self };
+        let served = Scene { ranks: rails, ..inner };
         let of = |scene: Scene, bytes: u64| Scene { bytes, ..scene };
         let slice = self.bytes.div_ceil(rails);
-        let rail = times(self.bytes, rows);
+        let blocks = times(rows, domains);
+        let wards = if rows > 1 { served.wards(rows) } else { Work::default() };
         let direct = Algorithm::OneShot;
         let (first, second, third) = match self.collective {
             Collective::AllReduce => (
                 of(inner, slice).reduce_scatter(Algorithm::TwoShot),
                 of(outer, slice).all_reduce(if slice <= 4096 { Algorithm::Halving } else { Algorithm::TwoShot }),
-                of(inner, slice).all_gather(direct),
+                of(served, slice).all_gather(direct),
             ),
             Collective::ReduceScatter => (
-                of(inner, times(rail, domains)).reduce_scatter(Algorithm::TwoShot),
-                of(outer, rail).reduce_scatter(Algorithm::TwoShot),
-                Work::default(),
+                inner.reduce_scatter(Algorithm::TwoShot).for_blocks(blocks),
+                outer.reduce_scatter(Algorithm::TwoShot).for_blocks(rows),
+                wards,
             ),
-            Collective::AllGather => (
-                Work::default(),
-                of(outer, rail).all_gather(direct),
-                of(inner, times(rail, domains)).all_gather(direct),
-            ),
-            _ => (of(inner, slice).star(), of(outer, slice).broadcast(direct), of(inner, slice).all_gather(direct)),
+            Collective::AllGather => {
+                (wards, outer.all_gather(direct).for_blocks(rows), served.all_gather(direct).for_blocks(blocks))
+            }
+            _ => (of(inner, slice).star(), of(outer, slice).broadcast(direct), of(served, slice).all_gather(direct)),
         };
-        alloc::vec![(inner.class, first), (outer.class, second), (inner.class, third)]
+        alloc::vec![(*inner.class, first), (*outer.class, second), (*inner.class, third)]
+    }
+
+    /// A rail's blocks of wards, taken in or handed over.
+    fn wards(&self, rows: u64) -> Work {
+        let (b, r) = (self.bytes, self.messages(self.bytes));
+        Work { exchanges: 1, messages: times(r, rows), copied: times(b, rows), ..Work::default() }
     }
 
     /// Messages that so many bytes take.
@@ -401,6 +431,17 @@ impl Scene {
 }
 
 impl Work {
+    /// The same for so many blocks one after the other, with one wait.
+    fn for_blocks(self, blocks: u64) -> Work {
+        Work {
+            exchanges: self.exchanges,
+            messages: times(self.messages, blocks),
+            signals: times(self.signals, blocks),
+            copied: times(self.copied, blocks),
+            folded: times(self.folded, blocks),
+        }
+    }
+
     fn and(self, other: Work) -> Work {
         Work {
             exchanges: self.exchanges.saturating_add(other.exchanges),

@@ -4,6 +4,8 @@
 //! bytes copied, bytes folded. More ranks than cores: an exchange waits for everybody on the core, and work is done one after the
 //! other.
 
+mod domains;
+
 use super::{Algorithm, Tuning, World, build, shard};
 use crate::types::{Call, Collective, Reduction};
 use alloc::format;
@@ -199,66 +201,6 @@ impl Scene {
         }
     }
 
-    /// The links that a flat algorithm goes over. Where everybody meets everybody, some peers are near and most are far; a pattern of
-    /// neighbours goes as fast as its slowest link.
-    fn links(&self, world: &World, algorithm: Algorithm) -> LinkClass {
-        use Algorithm::*;
-        let [near, far] = [CLASSES[0], *self.class];
-        if world.domain_count() < 2 || !matches!(algorithm, OneShot | TwoShot | Owner | Star | Pairwise) {
-            return far;
-        }
-        let peers = (self.ranks - 1).max(1);
-        let near_peers = u64::from(world.full_rails().max(1)) - 1;
-        let mean = |near: u64, far: u64| (near * near_peers + far * (peers - near_peers)) / peers;
-        LinkClass {
-            name: "shared memory and between domains",
-            latency_ns: far.latency_ns,
-            message_ns: mean(near.message_ns, far.message_ns),
-            signal_ns: mean(near.signal_ns, far.signal_ns),
-            copy_ps: mean(near.copy_ps, far.copy_ps),
-            fold_ps: mean(near.fold_ps, far.fold_ps),
-        }
-    }
-
-    /// Inner and outer stages of a hierarchy, each in its class. In the inner ones each rail has its ranks and wards of every domain as
-    /// blocks, each a message of its own.
-    fn layers(&self, world: &World) -> Vec<(LinkClass, Work)> {
-        let rails = u64::from(world.full_rails().max(1));
-        let domains = u64::from(world.domain_count());
-        let rows = u64::from(world.largest_domain()).div_ceil(rails);
-        let inner = Scene { ranks: u64::from(world.largest_domain()), class: &CLASSES[0], ..*self };
-        let outer = Scene { ranks: domains, class: &CLASSES[1], ..*self };
-        let served = Scene { ranks: rails, ..inner };
-        let of = |scene: Scene, bytes: u64| Scene { bytes, ..scene };
-        let slice = self.bytes.div_ceil(rails);
-        let blocks = times(rows, domains);
-        let wards = if rows > 1 { served.wards(rows) } else { Work::default() };
-        let direct = Algorithm::OneShot;
-        let (first, second, third) = match self.collective {
-            Collective::AllReduce => (
-                of(inner, slice).reduce_scatter(Algorithm::TwoShot),
-                of(outer, slice).all_reduce(if slice <= 4096 { Algorithm::Halving } else { Algorithm::TwoShot }),
-                of(served, slice).all_gather(direct),
-            ),
-            Collective::ReduceScatter => (
-                inner.reduce_scatter(Algorithm::TwoShot).for_blocks(blocks),
-                outer.reduce_scatter(Algorithm::TwoShot).for_blocks(rows),
-                wards,
-            ),
-            Collective::AllGather => {
-                (wards, outer.all_gather(direct).for_blocks(rows), served.all_gather(direct).for_blocks(blocks))
-            }
-            _ => (of(inner, slice).star(), of(outer, slice).broadcast(direct), of(served, slice).all_gather(direct)),
-        };
-        alloc::vec![(*inner.class, first), (*outer.class, second), (*inner.class, third)]
-    }
-
-    /// A rail's blocks of wards, taken in or handed over.
-    fn wards(&self, rows: u64) -> Work {
-        let (b, r) = (self.bytes, self.messages(self.bytes));
-        Work { exchanges: 1, messages: times(r, rows), copied: times(b, rows), ..Work::default() }
-    }
-
     /// Messages that so many bytes take.
     fn messages(&self, bytes: u64) -> u64 {
         bytes.div_ceil(self.chunk)
@@ -431,17 +373,6 @@ impl Scene {
 }
 
 impl Work {
-    /// The same for so many blocks one after the other, with one wait.
-    fn for_blocks(self, blocks: u64) -> Work {
-        Work {
-            exchanges: self.exchanges,
-            messages: times(self.messages, blocks),
-            signals: times(self.signals, blocks),
-            copied: times(self.copied, blocks),
-            folded: times(self.folded, blocks),
-        }
-    }
-
     fn and(self, other: Work) -> Work {
         Work {
             exchanges: self.exchanges.saturating_add(other.exchanges),

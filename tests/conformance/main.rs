@@ -54,8 +54,10 @@ macro_rules! each_case {
             families::splits_are_worlds_of_their_own: [1, 2, 3, 6];
             families::duplicates_do_not_mix: [2, 3];
             families::splits_work_under_a_forced_algorithm: [2, 3];
+            families::splits_keep_the_domains_of_their_members: [3, 6];
             misuse::refused_calls_leave_the_communicator_alone: [1, 2, 3];
             misuse::a_forced_algorithm_that_cannot_says_why: [2, 3];
+            misuse::ranks_with_different_settings_are_refused_by_name: [2, 3];
             disagreement::ranks_that_call_different_things: [2, 3, 5];
             disagreement::ranks_that_disagree_on_counts_of_blocks: [2, 4];
             disagreement::messages_that_do_not_fit: [2, 3];
@@ -65,6 +67,41 @@ macro_rules! each_case {
             endings::a_rank_that_never_comes_is_named: [2, 3, 5];
             endings::nobody_writes_to_a_buffer_after_an_error: [2, 3];
             sequences::a_seeded_program: [1, 2, 3, 5];
+        }
+    };
+}
+
+/// The same for worlds with domains: what looks at them, in numbers of ranks that are divided into two, three and more of them.
+macro_rules! each_case_in_domains {
+    ($with:ident) => {
+        $with! {
+            collectives::every_type_and_reduction: [4];
+            collectives::every_border: [5];
+            collectives::a_seeded_sample: [3, 5, 6, 7, 8, 9, 10, 12];
+            collectives::every_algorithm: [3, 4, 5, 6, 8, 9, 12];
+            collectives::long_vectors: [4, 8];
+            collectives::small_chunks: [5, 6];
+            collectives::registered_buffers: [5];
+            collectives::reproducible_results: [5];
+            points::a_group_of_collectives_and_messages: [5];
+            asynchronous::scopes_overlap_and_end: [4];
+            families::splits_are_worlds_of_their_own: [6, 8];
+            families::splits_keep_the_domains_of_their_members: [3, 5, 6, 8, 12];
+            disagreement::ranks_that_call_different_things: [5];
+            endings::abort_ends_waiting_ranks: [5];
+            endings::nobody_writes_to_a_buffer_after_an_error: [4];
+            sequences::a_seeded_program: [5];
+        }
+    };
+}
+
+/// The same for processes, whose domains come from what they tell each other.
+macro_rules! few_cases_in_domains {
+    ($with:ident) => {
+        $with! {
+            collectives::every_algorithm: [5];
+            collectives::long_vectors: [8];
+            families::splits_keep_the_domains_of_their_members: [3, 5, 6];
         }
     };
 }
@@ -89,19 +126,22 @@ const CASES: &[(&str, Case)] = each_case!(table_of_cases);
 
 /// Makes all tests of all transports.
 macro_rules! transports {
-    ($($name:ident: $ranks:expr;)*) => {
+    ($($name:ident, $cases:ident: $ranks:expr;)*) => {
         $(mod $name {
             use super::*;
             const RANKS: Ranks = $ranks;
-            each_case!(tests_of_cases);
+            $cases!(tests_of_cases);
         })*
     };
 }
 
 transports! {
-    local: Ranks::Threads(Transport::Local);
-    shm_threads: Ranks::Threads(Transport::Shm);
-    shm_processes: Ranks::Processes(Transport::Shm);
+    local, each_case: Ranks::Threads(Transport::Local);
+    shm_threads, each_case: Ranks::Threads(Transport::Shm);
+    shm_processes, each_case: Ranks::Processes(Transport::Shm);
+    local_in_domains, each_case_in_domains: Ranks::ThreadsInDomains(Transport::Local);
+    shm_threads_in_domains, each_case_in_domains: Ranks::ThreadsInDomains(Transport::Shm);
+    shm_processes_in_domains, few_cases_in_domains: Ranks::ProcessesInDomains(Transport::Shm);
 }
 
 /// Programs that are made shorter when they fail need ranks that can be started many times a second.

@@ -1,6 +1,12 @@
 //! Settings, read once from the environment and changeable in code. All of them are local choices or checked to agree; what ranks must
 //! agree on travels in the digests of plans.
 
+mod domains;
+mod fetch;
+
+pub use domains::Domains;
+pub use fetch::Fetch;
+
 use crate::error::{Error, Result};
 use crate::plan::Algorithm;
 use std::time::Duration;
@@ -22,35 +28,11 @@ pub struct Config {
     pub transport: Transport,
     /// Whether ranks copy straight from each other's private memory (RINGTREE_FETCH: auto, off, or bytes).
     pub fetch: Fetch,
+    /// Which ranks are near each other (RINGTREE_DOMAINS). It binds the communicator of all ranks; those that are split from it inherit
+    /// what it came to.
+    pub domains: Domains,
     /// The communicator's name in messages.
     pub name: String,
-}
-
-/// When ranks copy what they need straight from each other's private memory (process_vm_readv), in place of through slots.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Fetch {
-    /// Where it is allowed and the cores are so far apart that it is faster.
-    #[default]
-    Auto,
-    /// Never.
-    Off,
-    /// Messages of at least so many bytes, where it is allowed.
-    From(u64),
-}
-
-impl std::str::FromStr for Fetch {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Fetch> {
-        match text.trim() {
-            "auto" => Ok(Fetch::Auto),
-            "off" | "0" => Ok(Fetch::Off),
-            bytes => parse_bytes(bytes).map(|bytes| Fetch::From(bytes as u64)).ok_or_else(|| Error::Choice {
-                what: format!("'{text}' does not say when ranks copy from each other's memory"),
-                advice: "Choose auto, off, or a number of bytes, as 256K".into(),
-            }),
-        }
-    }
 }
 
 /// Which links a communicator uses.
@@ -102,6 +84,7 @@ impl Default for Config {
             chunk_bytes: None,
             transport: Transport::Auto,
             fetch: Fetch::Auto,
+            domains: Domains::Auto,
             name: "world".into(),
         }
     }
@@ -137,6 +120,9 @@ impl Config {
         }
         if let Some(text) = variable("RINGTREE_FETCH") {
             config.fetch = text.parse()?;
+        }
+        if let Some(text) = variable("RINGTREE_DOMAINS") {
+            config.domains = text.parse()?;
         }
         Ok(config)
     }
@@ -209,6 +195,7 @@ mod tests {
             ("RINGTREE_TIMEOUT", "-1"),
             ("RINGTREE_CHUNK", "99999G"),
             ("RINGTREE_REPRODUCIBLE", "maybe"),
+            ("RINGTREE_DOMAINS", "4,none"),
         ] {
             let message = with(&[(name, text)]).unwrap_err().to_string();
             assert!(message.contains(name) && message.contains(text), "{message}");

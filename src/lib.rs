@@ -51,6 +51,16 @@
 //!   member of a group. A **lane** keeps the links of channels and of point-to-point traffic apart.
 //! - A **window** is another rank's buffer that this rank can address: memory from [`Communicator::alloc`], or any memory between threads.
 //!
+//! # Domains
+//!
+//! Ranks that share a last-level cache, or the memory of a NUMA node, form a **domain**. Where there are several, a large collective may
+//! run an algorithm inside each and another one between them ([`plan::Algorithm::Hierarchy`]), if the cost model expects that to be
+//! cheaper. A process belongs to a domain when it is bound to processors of one cache (or node) **before** it makes its communicator;
+//! if one rank of the job may run anywhere, or if no domain has two ranks, all are in one domain. Nothing here binds ranks: launchers
+//! do, and `ringtree doctor` says when it would help. RINGTREE_DOMAINS ([`Config::domains`]) is stronger than what is found, must be the
+//! same on all ranks, and is all that [`Communicator::local`] goes by. It is about the communicator of all ranks; in one that is split
+//! from another each rank keeps its domain. [`Communicator::domains`] tells what it came to.
+//!
 //! # What is guaranteed
 //!
 //! - **Bits.** All ranks end with identical bits. The order of a reduction depends on the plan alone, never on timing. How elements
@@ -85,6 +95,7 @@
 //! | RINGTREE_STAGING | bytes of slots that the communicators of this process may use (128M) |
 //! | RINGTREE_ALGORITHM, RINGTREE_CHUNK, RINGTREE_TRANSPORT | force a choice |
 //! | RINGTREE_FETCH | auto, off, or bytes: when ranks copy straight from each other's private memory (process_vm_readv) |
+//! | RINGTREE_DOMAINS | which ranks are near each other: auto, flat, or sizes of domains of consecutive ranks, as 4,4 (auto) |
 //! | RINGTREE_SIMD | portable, avx2, avx512: at most that |
 //! | RINGTREE_SECRET, RINGTREE_SECRET_FILE, RINGTREE_ADDRESS | see [`boot`] |
 
@@ -104,7 +115,7 @@ pub mod transport;
 pub mod types;
 
 pub use comm::{Communicator, Group, Registered, Scope, ScopedWork, StableBuffer, Work};
-pub use config::{Config, Fetch, Transport, algorithm, parse_bytes};
+pub use config::{Config, Domains, Fetch, Transport, algorithm, parse_bytes};
 pub use error::{Error, Place, Result};
 pub use exec::Element;
 pub use types::{Collective, DataType, ReduceOp, Reduction, Scalar};

@@ -7,13 +7,15 @@
 //!        ├── group         several operations that go on side by side
 //!        ├── work          operations that go on while the caller computes
 //!        ├── registered    memory that every rank of the host can address
-//!        └── setup, processes, split    how a communicator comes to be, and how it goes
+//!        ├── setup, processes, split    how a communicator comes to be, and how it goes
+//!        └── neighbours    which of its ranks are near each other
 //! ```
 
 mod collectives;
 mod completion;
 mod engine;
 mod group;
+mod neighbours;
 mod processes;
 mod registered;
 mod requests;
@@ -29,6 +31,7 @@ pub use work::{Scope, ScopedWork, StableBuffer, Work};
 
 use crate::error::{Error, Result};
 use crate::exec::{Element, Request};
+use crate::plan::World;
 use crate::transport::shm::Heaps;
 use crate::types::{Call, Collective, DataType, ReduceOp, Reduction};
 use engine::Engine;
@@ -50,6 +53,8 @@ struct Shared {
     name: String,
     config: crate::Config,
     kind: split::Kind,
+    /// Which ranks are near each other, for plans and for those that are split from this one.
+    world: World,
     engine: Mutex<Box<dyn Engine>>,
     door: Arc<dyn setup::Door>,
     worker: Worker,
@@ -70,13 +75,14 @@ impl std::fmt::Debug for Communicator {
 
 impl Communicator {
     fn over(parts: setup::Parts) -> Communicator {
-        let setup::Parts { engine, door, heap, heaps, windows, kind, config } = parts;
+        let setup::Parts { engine, door, heap, heaps, windows, kind, world, config } = parts;
         let windows = windows.into();
         let (rank, size) = (engine.rank() as usize, engine.size() as usize);
         let name = config.name.clone();
         let (engine, worker, children) = (Mutex::new(engine), Worker::default(), Default::default());
         let shared =
-            Arc::new(Shared { rank, size, name, config, kind, engine, door, worker, children, heap, heaps, windows });
+            Shared { rank, size, name, config, kind, world, engine, door, worker, children, heap, heaps, windows };
+        let shared = Arc::new(shared);
         setup::remember(&shared);
         Communicator { shared }
     }
@@ -94,6 +100,12 @@ impl Communicator {
     /// The name that messages use.
     pub fn name(&self) -> &str {
         &self.shared.name
+    }
+
+    /// The domain of each rank: ranks of one domain share a cache or the memory of a NUMA node, by [`crate::Config::domains`] or as it
+    /// was found at the start. All are in domain 0 where nobody is known to be nearer than others.
+    pub fn domains(&self) -> Vec<usize> {
+        (0..self.size()).map(|rank| self.shared.world.seat(rank as u32).0 as usize).collect()
     }
 
     /// The error that ended this communicator, if one did; without waiting for what is under way.

@@ -2,7 +2,7 @@
 
 use super::setup::over_shm;
 use super::split::Parent;
-use super::{Communicator, setup};
+use super::{Communicator, neighbours, setup};
 use crate::boot::{BootConfig, Rendezvous, UniqueId, join};
 use crate::config::{Config, Fetch, Transport};
 use crate::error::{Error, Result};
@@ -24,6 +24,10 @@ struct Card {
     chunk_bytes: u32,
     /// Processors that this rank may use at the same time, where a quota allows fewer than the mask.
     quota: u32,
+    /// A digest of the setting, which must agree too.
+    domains: u64,
+    /// The cache and the node that this rank is bound to.
+    home: [u32; 2],
     /// The processors that this rank may run on, a bit each.
     processors: [u64; 16],
     /// [`Config::fetch`] as a number: it must agree.
@@ -79,10 +83,10 @@ impl Communicator {
 
 /// From the meeting to the communicator; whatever fails here is told to all.
 pub(super) fn meet(mut meeting: Rendezvous, config: &Config, parent: Option<&Parent>) -> Result<Communicator> {
-    match share(&mut meeting, config) {
-        Ok(mut links) => {
+    match share(&mut meeting, config, parent) {
+        Ok((mut links, world)) => {
             let windows = parent.is_some_and(|parent| parent.lend(&mut links));
-            let communicator = over_shm(links, config, windows);
+            let communicator = over_shm(links, config, &world, windows);
             // Nobody leaves before all have marked themselves present: from here on deaths are noticed in the segment.
             meeting.barrier()?;
             Ok(communicator)
@@ -96,7 +100,7 @@ pub(super) fn meet(mut meeting: Rendezvous, config: &Config, parent: Option<&Par
     }
 }
 
-fn share(meeting: &mut Rendezvous, config: &Config) -> Result<ShmLinks> {
+fn share(meeting: &mut Rendezvous, config: &Config, parent: Option<&Parent>) -> Result<(ShmLinks, World)> {
     let (rank, size) = (meeting.rank(), meeting.size());
     if config.transport == Transport::Local {
         return Err(Error::Choice {
@@ -112,6 +116,10 @@ fn share(meeting: &mut Rendezvous, config: &Config) -> Result<ShmLinks> {
     }
     let cards = meeting.all_gather(bytemuck::bytes_of(&Card::own(config)))?;
     let cards = read_cards(&cards)?;
+    let world = match parent {
+        Some(parent) => parent.world(),
+        None => neighbours::chosen(&config.domains, &cards.iter().map(|card| card.home).collect::<Vec<_>>())?,
+    };
     let ranks = size as u32;
     let everybody: Vec<usize> = (0..size).collect();
     let segment = if rank == 0 {
@@ -125,14 +133,14 @@ fn share(meeting: &mut Rendezvous, config: &Config) -> Result<ShmLinks> {
     };
     let own = std::process::id() as i32;
     let pids: Vec<i32> = (0..size).map(|peer| meeting.peer_pid(peer).unwrap_or(own)).collect();
-    let mut links = ShmLinks::new(Arc::new(segment), rank as u32, &World::flat(ranks), Budget::process().clone());
+    let mut links = ShmLinks::new(Arc::new(segment), rank as u32, &world, Budget::process().clone());
     links.watch(&pids);
     links.share_processors(processors(&cards));
     let fetch_from = agree_on_fetching(meeting, &links, config, &cards)?;
     if fetch_from > 0 {
         links.allow_fetching(fetch_from);
     }
-    Ok(links)
+    Ok((links, world))
 }
 
 /// From how many bytes on the ranks copy from each other's private memory; 0: never. The same on all.
@@ -162,6 +170,8 @@ impl Card {
             algorithm: config.algorithm.map_or(0, |algorithm| algorithm as u32 + 1),
             chunk_bytes: config.chunk_bytes.unwrap_or(0),
             quota: if usable < allowed { usable } else { u32::MAX },
+            domains: config.domains.digest(),
+            home: neighbours::own_home(),
             processors: mask,
             fetch: match config.fetch {
                 Fetch::Auto => u64::MAX,
@@ -189,10 +199,11 @@ fn read_cards(cards: &[Vec<u8>]) -> Result<Vec<Card>> {
         read.push(card);
         let first = read[0];
         for (name, theirs, ours) in [
-            ("RINGTREE_REPRODUCIBLE", card.reproducible, first.reproducible),
-            ("RINGTREE_ALGORITHM", card.algorithm, first.algorithm),
-            ("RINGTREE_CHUNK", card.chunk_bytes, first.chunk_bytes),
-            ("RINGTREE_FETCH", u32::from(card.fetch != first.fetch), 0),
+            ("RINGTREE_REPRODUCIBLE", card.reproducible.into(), first.reproducible.into()),
+            ("RINGTREE_ALGORITHM", card.algorithm.into(), first.algorithm.into()),
+            ("RINGTREE_CHUNK", card.chunk_bytes.into(), first.chunk_bytes.into()),
+            ("RINGTREE_DOMAINS", card.domains, first.domains),
+            ("RINGTREE_FETCH", card.fetch, first.fetch),
         ] {
             if theirs != ours {
                 return Err(Error::start(

@@ -2,11 +2,11 @@
 
 use super::engine::Engine;
 use super::split::Kind;
-use super::{Communicator, Shared};
+use super::{Communicator, Shared, neighbours};
 use crate::config::{Config, Fetch, Transport};
 use crate::error::{Error, Result};
 use crate::exec::{Session, Settings, USUAL_CACHE};
-use crate::plan::{Tuning, World};
+use crate::plan::{MIN_SLOTS, Tuning, World};
 use crate::topo::detect::last_level_cache;
 use crate::transport::local::{LocalDoor, LocalLinks};
 use crate::transport::shm::{Budget, HeapAllocator, Heaps, Holder, Life, POINT_TO_POINT, Segment, ShmLinks, Shown};
@@ -58,6 +58,7 @@ pub(super) struct Parts {
     pub heaps: Heaps,
     pub windows: bool,
     pub kind: Kind,
+    pub world: World,
     pub config: Config,
 }
 
@@ -73,11 +74,12 @@ impl Communicator {
             .ok()
             .filter(|ranks| (1..=4096).contains(ranks))
             .ok_or_else(|| Error::misuse(format!("a communicator of {size} threads"), "Ask for 1 to 4096"))?;
+        let world = neighbours::of_threads(&config.domains, ranks)?;
         if config.transport == Transport::Local {
-            return Ok(LocalLinks::world(ranks).into_iter().map(|links| over_reference(links, config)).collect());
+            let links = LocalLinks::world_of(&world, MIN_SLOTS);
+            return Ok(links.into_iter().map(|links| over_reference(links, config, &world)).collect());
         }
         let segment = Arc::new(Segment::private(ranks)?);
-        let world = World::flat(ranks);
         Ok((0..ranks)
             .map(|rank| {
                 let mut links = ShmLinks::new(segment.clone(), rank, &world, Budget::process().clone());
@@ -86,16 +88,15 @@ impl Communicator {
                 {
                     links.allow_fetching(bytes.max(1));
                 }
-                over_shm(links, config, false)
+                over_shm(links, config, &world, false)
             })
             .collect())
     }
 }
 
-/// A communicator over the reference links.
-pub(super) fn over_reference(links: LocalLinks, config: &Config) -> Communicator {
+/// A communicator over the reference links of that world.
+pub(super) fn over_reference(links: LocalLinks, config: &Config, world: &World) -> Communicator {
     let door = Arc::new(links.door());
-    let world = World::flat(links.size());
     let engine = Box::new(Session::new(links, settings(config, world, false, 1)));
     Communicator::over(Parts {
         engine,
@@ -104,24 +105,24 @@ pub(super) fn over_reference(links: LocalLinks, config: &Config) -> Communicator
         heaps: Vec::new(),
         windows: false,
         kind: Kind::Reference,
+        world: world.clone(),
         config: config.clone(),
     })
 }
 
-/// A communicator over the links of one host.
-pub(super) fn over_shm(links: ShmLinks, config: &Config, windows: bool) -> Communicator {
+/// A communicator over the links of one host, made for that world.
+pub(super) fn over_shm(links: ShmLinks, config: &Config, world: &World, windows: bool) -> Communicator {
     let (segment, rank) = (links.segment().clone(), links.rank());
     segment.status(rank).set_life(Life::Present);
-    let kind = if segment.is_private() { Kind::Threads } else { Kind::Processes };
     let heap = Some(HeapAllocator::new(segment.clone(), rank));
     let heaps = links.heaps().to_vec();
-    let world = World::flat(segment.ranks());
-    let (cores, fetch_from) = (links.crowd().1, links.fetch_from());
-    let mut settings = settings(config, world, windows, cores);
+    let (processors, fetch_from) = (links.crowd().1, links.fetch_from());
+    let kind = if segment.is_private() { Kind::Threads { processors, fetch_from } } else { Kind::Processes };
+    let mut settings = settings(config, world, windows, processors);
     settings.tuning.fetch_from = fetch_from;
     let engine = Box::new(Session::new(links, settings));
     let door = Arc::new(ShmDoor { segment, rank });
-    Communicator::over(Parts { engine, door, heap, heaps, windows, kind, config: config.clone() })
+    Communicator::over(Parts { engine, door, heap, heaps, windows, kind, world: world.clone(), config: config.clone() })
 }
 
 /// The processors that this thread may run on, a bit each; the first 1024.
@@ -135,7 +136,7 @@ pub(super) fn processor_mask() -> [u64; 16] {
     mask
 }
 
-fn settings(config: &Config, world: World, windows: bool, cores: u32) -> Settings {
+fn settings(config: &Config, world: &World, windows: bool, cores: u32) -> Settings {
     let tuning = Tuning {
         algorithm: config.algorithm,
         chunk_bytes: config.chunk_bytes,
@@ -144,8 +145,14 @@ fn settings(config: &Config, world: World, windows: bool, cores: u32) -> Setting
         cores,
         ..Tuning::default()
     };
-    let cache = cache_bytes();
-    Settings { name: config.name.clone(), world, tuning, timeout: config.timeout, point_lane: POINT_TO_POINT, cache }
+    Settings {
+        name: config.name.clone(),
+        world: world.clone(),
+        tuning,
+        timeout: config.timeout,
+        point_lane: POINT_TO_POINT,
+        cache: cache_bytes(),
+    }
 }
 
 /// Bytes of this machine's last-level cache.

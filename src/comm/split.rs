@@ -9,11 +9,11 @@
 use super::processes::meet;
 use super::requests::Requests;
 use super::setup::over_shm;
-use super::{Communicator, setup};
+use super::{Communicator, neighbours, setup};
 use crate::boot::{BootConfig, UniqueId, join};
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::plan::World;
+use crate::plan::{MIN_SLOTS, World};
 use crate::transport::local::LocalLinks;
 use crate::transport::shm::{Budget, Segment, ShmLinks};
 use std::collections::HashMap;
@@ -25,7 +25,7 @@ const INVITATION: usize = 128;
 
 impl Communicator {
     /// Divides the ranks: those that pass the same color form a new communicator, ordered by key and then by old rank. A rank that
-    /// passes no color gets none. All ranks of this communicator must call it.
+    /// passes no color gets none. Each rank keeps its domain. All ranks of this communicator must call it.
     pub fn split(&self, color: Option<u32>, key: i32) -> Result<Option<Communicator>> {
         let mut wishes = vec![0i64; 3 * self.size()];
         let wish = [i64::from(color.is_some()), i64::from(color.unwrap_or(0)), i64::from(key)];
@@ -42,8 +42,8 @@ impl Communicator {
             config.name = format!("{}.{color}", config.name);
         }
 
-        let invitation =
-            if leads { self.shared.kind.invite(members.len() as u32, &config) } else { Ok([0; INVITATION]) };
+        let parent = Parent { of: self, members: &members };
+        let invitation = if leads { self.shared.kind.invite(&parent.world(), &config) } else { Ok([0; INVITATION]) };
         let mut invitations = vec![0u8; INVITATION * self.size()];
         let own = invitation.as_ref().unwrap_or(&[0; INVITATION]);
         self.perform_freely(&Requests(self).all_gather(own, &mut invitations)?)?;
@@ -51,7 +51,6 @@ impl Communicator {
         let Some(first) = members.first() else { return Ok(None) };
         let invitation = &invitations[first * INVITATION..][..INVITATION];
         let place = members.iter().position(|rank| *rank == self.rank()).unwrap_or(0);
-        let parent = Parent { of: self, members: &members };
         self.shared.kind.accept(invitation, place, &parent, &config).map(Some)
     }
 
@@ -69,6 +68,11 @@ pub(super) struct Parent<'c> {
 }
 
 impl Parent<'_> {
+    /// Which members are near each other.
+    pub(super) fn world(&self) -> World {
+        neighbours::of_members(&self.of.shared.world, self.members)
+    }
+
     /// Lets registered memory of the parent serve the child. Whether there is any.
     pub(super) fn lend(&self, links: &mut ShmLinks) -> bool {
         links.inherit_heaps(&self.of.shared.heaps, self.members);
@@ -81,8 +85,9 @@ impl Parent<'_> {
 pub(super) enum Kind {
     /// Processes.
     Processes,
-    /// Threads of this process over a private segment.
-    Threads,
+    /// Threads of this process over a private segment, with what its links were told: threads that are bound to processors would each see
+    /// something else.
+    Threads { processors: u32, fetch_from: u64 },
     /// Threads over the reference links.
     Reference,
 }
@@ -96,7 +101,7 @@ enum Made {
 static MADE: Mutex<Option<HashMap<u64, (Made, usize)>>> = Mutex::new(None);
 
 impl Kind {
-    fn invite(self, size: u32, config: &Config) -> Result<[u8; INVITATION]> {
+    fn invite(self, world: &World, config: &Config) -> Result<[u8; INVITATION]> {
         let made = match self {
             Kind::Processes => {
                 let mut boot = BootConfig::from_env()?;
@@ -104,13 +109,13 @@ impl Kind {
                 boot.one_host = true;
                 return Ok(*UniqueId::with_config(&boot)?.as_bytes());
             }
-            Kind::Threads => Made::Segment(Arc::new(Segment::private(size)?)),
-            Kind::Reference => Made::Reference(LocalLinks::world(size).into_iter().map(Some).collect()),
+            Kind::Threads { .. } => Made::Segment(Arc::new(Segment::private(world.size())?)),
+            Kind::Reference => Made::Reference(LocalLinks::world_of(world, MIN_SLOTS).into_iter().map(Some).collect()),
         };
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let mut table = MADE.lock().unwrap_or_else(PoisonError::into_inner);
-        table.get_or_insert_default().insert(number, (made, size as usize));
+        table.get_or_insert_default().insert(number, (made, world.size() as usize));
         let mut invitation = [0; INVITATION];
         invitation[..8].copy_from_slice(&number.to_le_bytes());
         Ok(invitation)
@@ -134,6 +139,7 @@ impl Kind {
             boot.one_host = true;
             return meet(join(&UniqueId::from_bytes(invitation)?, rank, size, &boot)?, config, Some(parent));
         }
+        let world = parent.world();
         let number = u64::from_le_bytes(invitation[..8].try_into().map_err(|_| refused())?);
         let mut table = MADE.lock().unwrap_or_else(PoisonError::into_inner);
         let table = table.get_or_insert_default();
@@ -142,13 +148,16 @@ impl Kind {
         let last = *left == 0;
         let communicator = match made {
             Made::Segment(segment) => {
-                let world = World::flat(size as u32);
                 let mut links = ShmLinks::new(segment.clone(), rank as u32, &world, Budget::process().clone());
+                if let Kind::Threads { processors, fetch_from } = self {
+                    links.share_processors(processors);
+                    links.allow_fetching(fetch_from);
+                }
                 let windows = parent.lend(&mut links);
-                Ok(over_shm(links, config, windows))
+                Ok(over_shm(links, config, &world, windows))
             }
             Made::Reference(links) => match links.get_mut(rank).and_then(Option::take) {
-                Some(links) => Ok(setup::over_reference(links, config)),
+                Some(links) => Ok(setup::over_reference(links, config, &world)),
                 None => Err(refused()),
             },
         };

@@ -4,6 +4,8 @@
 //! bytes copied, bytes folded. More ranks than cores: an exchange waits for everybody on the core, and work is done one after the
 //! other.
 
+mod domains;
+
 use super::{Algorithm, Tuning, World, build, shard};
 use crate::types::{Call, Collective, Reduction};
 use alloc::format;
@@ -12,6 +14,7 @@ use alloc::vec::Vec;
 use core::fmt::Write;
 
 /// What a class of links costs.
+#[derive(Clone, Copy)]
 struct LinkClass {
     name: &'static str,
     /// From one rank's flag to the other rank's next step.
@@ -30,7 +33,7 @@ struct LinkClass {
 /// one-shot best for two ranks at every size and two-shot best for three and more above about 8 KiB.
 const CLASSES: [LinkClass; 2] = [
     LinkClass { name: "shared memory", latency_ns: 60, message_ns: 38, signal_ns: 10, copy_ps: 100, fold_ps: 70 },
-    LinkClass { name: "between domains", latency_ns: 150, message_ns: 50, signal_ns: 20, copy_ps: 150, fold_ps: 70 },
+    LinkClass { name: "between domains", latency_ns: 150, message_ns: 50, signal_ns: 20, copy_ps: 150, fold_ps: 110 },
 ];
 
 /// An exchange where ranks share cores: a turn of the scheduler for each other rank on the core.
@@ -122,7 +125,7 @@ pub(super) fn candidates(world: &World, call: &Call, tuning: &Tuning, chunk_byte
 }
 
 /// What lies on the critical path of one rank. Sums saturate: a vector that long loses against nothing.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Work {
     exchanges: u64,
     /// Messages with elements, and without.
@@ -167,16 +170,17 @@ impl Scene {
     }
 
     fn candidate(&self, world: &World, algorithm: Algorithm) -> Candidate {
-        let parts = match algorithm {
+        let parts: Vec<(LinkClass, Work)> = match algorithm {
             _ if self.ranks < 2 || self.bytes == 0 && self.collective != Collective::Barrier => Vec::new(),
             Algorithm::Hierarchy => self.layers(world),
             // One copy in place of two, and no slot whose lines go to and fro.
             Algorithm::Owner if self.fetches => {
                 let work = self.work(algorithm);
-                alloc::vec![(self.class, Work { copied: work.copied / 2, ..work })]
+                alloc::vec![(self.links(world, algorithm), Work { copied: work.copied / 2, ..work })]
             }
-            _ => alloc::vec![(self.class, self.work(algorithm))],
+            _ => alloc::vec![(self.links(world, algorithm), self.work(algorithm))],
         };
+        let parts = parts.into_iter().filter(|(_, work)| *work != Work::default()).collect::<Vec<_>>();
         let total = parts.iter().fold(0u64, |sum, (class, work)| sum.saturating_add(self.nanoseconds(class, *work)));
         let mut reason = String::from(if parts.is_empty() { "nothing to exchange" } else { "" });
         for (place, (class, work)) in parts.iter().enumerate() {
@@ -217,38 +221,6 @@ impl Scene {
             Collective::AllToAll => self.all_to_all(algorithm),
             Collective::Barrier => self.barrier(algorithm),
         }
-    }
-
-    /// Inner and outer stages of a hierarchy, each in its class.
-    fn layers(&self, world: &World) -> Vec<(&'static LinkClass, Work)> {
-        let rails = u64::from(world.full_rails().max(1));
-        let domains = u64::from(world.domain_count());
-        let rows = u64::from(world.largest_domain()).div_ceil(rails);
-        let inner = Scene { ranks: u64::from(world.largest_domain()), class: &CLASSES[0], ..*self };
-        let outer = Scene { ranks: domains, class: &CLASSES[1], ..*self };
-        let of = |scene: Scene, bytes: u64| Scene { bytes, ..scene };
-        let slice = self.bytes.div_ceil(rails);
-        let rail = times(self.bytes, rows);
-        let direct = Algorithm::OneShot;
-        let (first, second, third) = match self.collective {
-            Collective::AllReduce => (
-                of(inner, slice).reduce_scatter(Algorithm::TwoShot),
-                of(outer, slice).all_reduce(if slice <= 4096 { Algorithm::Halving } else { Algorithm::TwoShot }),
-                of(inner, slice).all_gather(direct),
-            ),
-            Collective::ReduceScatter => (
-                of(inner, times(rail, domains)).reduce_scatter(Algorithm::TwoShot),
-                of(outer, rail).reduce_scatter(Algorithm::TwoShot),
-                Work::default(),
-            ),
-            Collective::AllGather => (
-                Work::default(),
-                of(outer, rail).all_gather(direct),
-                of(inner, times(rail, domains)).all_gather(direct),
-            ),
-            _ => (of(inner, slice).star(), of(outer, slice).broadcast(direct), of(inner, slice).all_gather(direct)),
-        };
-        alloc::vec![(inner.class, first), (outer.class, second), (inner.class, third)]
     }
 
     /// Messages that so many bytes take.

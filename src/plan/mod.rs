@@ -11,7 +11,7 @@
 //! | `tuning` | what may be asked for, and how a plan refuses |
 //! | `shard` | every rounding rule: slices, chunks, rounds |
 //! | `cut` | which elements each message carries |
-//! | `choose` | the cost model and the choice |
+//! | `choose`, `choose::domains` | the cost model and the choice |
 //! | `lane` `build` | what one channel does, and how it is put together |
 //! | `digest` | the number that ranks compare |
 //! | `direct` `twoshot` `owner` `star` `pairwise` | everybody meets everybody: one algorithm each, its drawing above its code |

@@ -70,3 +70,42 @@ pub fn splits_work_under_a_forced_algorithm(scene: &Scene) {
         assert!(matches!(refused, Err(Error::Choice { .. })), "the user's calls stay bound: {refused:?}");
     }
 }
+
+/// In a split each rank is in the domain that it had, in whatever order, and the hierarchy runs where there is something to divide.
+pub fn splits_keep_the_domains_of_their_members(scene: &Scene) {
+    let world = scene.world(|_| {});
+    let (rank, size) = (scene.rank(), scene.size());
+    let before = world.domains();
+    assert_eq!(world.duplicate().expect("a duplicate").domains(), before);
+    // All of them backwards, so that domains are not numbered and not ordered as before; and all but the first.
+    let backwards = world.split(Some(0), -(rank as i32)).expect("a split").expect("everybody has a color");
+    let rest = world.split((rank > 0).then_some(1), 0).expect("a split");
+    for (child, members) in
+        [(Some(backwards), (0..size).rev().collect::<Vec<_>>()), (rest, (1..size).collect::<Vec<_>>())]
+    {
+        let Some(child) = child else { continue };
+        let (inherited, domains) = (members.iter().map(|member| before[*member]).collect::<Vec<_>>(), child.domains());
+        let pairs = || (0..domains.len()).flat_map(|one| (0..one).map(move |other| (one, other)));
+        let together = |of: &[usize]| pairs().map(|(one, other)| of[one] == of[other]).collect::<Vec<_>>();
+        // Where nobody has a neighbour there are no domains.
+        let alone = !together(&inherited).contains(&true);
+        assert!(together(&domains) == together(&inherited) || alone, "{domains:?} of {inherited:?}");
+        assert!(!alone || domains.iter().all(|domain| *domain == 0));
+        let mut memory = Memory::new();
+        let mut chance = Chance::new(scene.seed, "domains");
+        for round in 0..20 {
+            let most = if round % 5 == 0 { 100_000 } else { 2000 };
+            Trial::random(&mut chance, child.size(), most).run(scene, &child, &mut memory);
+        }
+    }
+    // What is forced is inherited too: a split with domains goes on by the hierarchy, one without has none.
+    let forced = scene.world(|config| config.algorithm = Some(Algorithm::Hierarchy));
+    let child = forced.split(Some(0), (rank as i32 + 1) % size as i32).expect("a split").expect("a color");
+    let divided = before.iter().any(|domain| *domain != before[0]);
+    let mut data = vec![1i32; 5000];
+    match child.all_reduce(&mut data, ReduceOp::Sum) {
+        Ok(()) => assert!(divided && data.iter().all(|sum| *sum == size as i32)),
+        Err(Error::Choice { what, .. }) => assert!(!divided && what.contains("one domain"), "{what}"),
+        Err(error) => panic!("{error}"),
+    }
+}

@@ -26,7 +26,7 @@ mod trial;
 mod worlds;
 
 use ringtree::Transport;
-use worlds::{Case, Ranks, Scene};
+use worlds::{Case, Ranks, Scene, Ways};
 
 /// Calls the macro `$with` with every case and the numbers of ranks that it is run with.
 macro_rules! each_case {
@@ -54,8 +54,10 @@ macro_rules! each_case {
             families::splits_are_worlds_of_their_own: [1, 2, 3, 6];
             families::duplicates_do_not_mix: [2, 3];
             families::splits_work_under_a_forced_algorithm: [2, 3];
+            families::splits_keep_the_domains_of_their_members: [3, 6];
             misuse::refused_calls_leave_the_communicator_alone: [1, 2, 3];
             misuse::a_forced_algorithm_that_cannot_says_why: [2, 3];
+            misuse::ranks_with_different_settings_are_refused_by_name: [2, 3];
             disagreement::ranks_that_call_different_things: [2, 3, 5];
             disagreement::ranks_that_disagree_on_counts_of_blocks: [2, 4];
             disagreement::messages_that_do_not_fit: [2, 3];
@@ -65,6 +67,68 @@ macro_rules! each_case {
             endings::a_rank_that_never_comes_is_named: [2, 3, 5];
             endings::nobody_writes_to_a_buffer_after_an_error: [2, 3];
             sequences::a_seeded_program: [1, 2, 3, 5];
+        }
+    };
+}
+
+/// The same for worlds with domains: what looks at them, in numbers of ranks that are divided into two, three and more of them.
+macro_rules! each_case_in_domains {
+    ($with:ident) => {
+        $with! {
+            collectives::every_type_and_reduction: [4];
+            collectives::every_border: [5];
+            collectives::a_seeded_sample: [3, 5, 6, 7, 8, 9, 10, 12];
+            collectives::every_algorithm: [3, 4, 5, 6, 8, 9, 12];
+            collectives::long_vectors: [4, 8];
+            collectives::small_chunks: [5, 6];
+            collectives::registered_buffers: [5];
+            collectives::reproducible_results: [5];
+            points::a_group_of_collectives_and_messages: [5];
+            asynchronous::scopes_overlap_and_end: [4];
+            families::splits_are_worlds_of_their_own: [6, 8];
+            families::splits_keep_the_domains_of_their_members: [3, 5, 6, 8, 12];
+            disagreement::ranks_that_call_different_things: [5];
+            endings::abort_ends_waiting_ranks: [5];
+            endings::nobody_writes_to_a_buffer_after_an_error: [4];
+            sequences::a_seeded_program: [5];
+        }
+    };
+}
+
+/// The same for processes, whose domains come from what they tell each other.
+macro_rules! few_cases_in_domains {
+    ($with:ident) => {
+        $with! {
+            collectives::every_algorithm: [5];
+            collectives::long_vectors: [8];
+            families::splits_keep_the_domains_of_their_members: [3, 5, 6];
+        }
+    };
+}
+
+/// Where ranks copy straight from each other's memory: what copies, and how that ends.
+macro_rules! each_case_of_copies {
+    ($with:ident) => {
+        $with! {
+            collectives::every_border: [2, 4];
+            collectives::a_seeded_sample: [2, 3, 5, 8];
+            collectives::long_vectors: [2, 3];
+            collectives::registered_buffers: [3];
+            points::sends_keep_their_order: [2, 3];
+            points::send_recv_in_a_circle: [2, 3];
+            points::a_group_where_everybody_sends_to_everybody: [2, 6];
+            points::a_group_of_collectives_and_messages: [3];
+            points::a_group_on_several_communicators: [2];
+            asynchronous::scopes_overlap_and_end: [3];
+            families::splits_are_worlds_of_their_own: [3];
+            disagreement::ranks_that_call_different_things: [3];
+            disagreement::ranks_that_disagree_on_counts_of_blocks: [2];
+            disagreement::messages_that_do_not_fit: [2];
+            endings::abort_ends_waiting_ranks: [2];
+            endings::a_rank_that_leaves_is_named: [3];
+            endings::a_rank_that_never_comes_is_named: [2];
+            endings::nobody_writes_to_a_buffer_after_an_error: [2];
+            sequences::a_seeded_program: [2, 5];
         }
     };
 }
@@ -89,30 +153,35 @@ const CASES: &[(&str, Case)] = each_case!(table_of_cases);
 
 /// Makes all tests of all transports.
 macro_rules! transports {
-    ($($name:ident: $ranks:expr;)*) => {
+    ($($name:ident, $cases:ident: $ranks:expr;)*) => {
         $(mod $name {
             use super::*;
             const RANKS: Ranks = $ranks;
-            each_case!(tests_of_cases);
+            $cases!(tests_of_cases);
         })*
     };
 }
 
 transports! {
-    local: Ranks::Threads(Transport::Local);
-    shm_threads: Ranks::Threads(Transport::Shm);
-    shm_processes: Ranks::Processes(Transport::Shm);
+    local, each_case: Ranks::Threads(Ways::over(Transport::Local));
+    shm_threads, each_case: Ranks::Threads(Ways::over(Transport::Shm));
+    shm_processes, each_case: Ranks::Processes(Ways::over(Transport::Shm));
+    local_in_domains, each_case_in_domains: Ranks::Threads(Ways::over(Transport::Local).in_domains());
+    shm_threads_in_domains, each_case_in_domains: Ranks::Threads(Ways::over(Transport::Shm).in_domains());
+    shm_processes_in_domains, few_cases_in_domains: Ranks::Processes(Ways::over(Transport::Shm).in_domains());
+    shm_threads_fetching, each_case_of_copies: Ranks::Threads(Ways::over(Transport::Shm).fetching());
+    shm_processes_fetching, each_case_of_copies: Ranks::Processes(Ways::over(Transport::Shm).fetching());
 }
 
 /// Programs that are made shorter when they fail need ranks that can be started many times a second.
 #[test]
 fn programs_by_chance_over_local() {
-    sequences::shrink(Ranks::Threads(Transport::Local), worlds::seed());
+    sequences::shrink(Ranks::Threads(Ways::over(Transport::Local)), worlds::seed());
 }
 
 #[test]
 fn programs_by_chance_over_shm() {
-    sequences::shrink(Ranks::Threads(Transport::Shm), worlds::seed());
+    sequences::shrink(Ranks::Threads(Ways::over(Transport::Shm)), worlds::seed());
 }
 
 /// The entry of processes that the suite starts as ranks. Started by hand it checks the harness: a rank that fails is reported.
@@ -121,8 +190,9 @@ fn a_rank_in_a_process() {
     if worlds::run_as_rank(CASES) {
         return;
     }
-    let failing =
-        std::panic::catch_unwind(|| Ranks::Processes(Transport::Shm).run(worlds::FAILING, |_: &Scene| {}, &[2]));
+    let failing = std::panic::catch_unwind(|| {
+        Ranks::Processes(Ways::over(Transport::Shm)).run(worlds::FAILING, |_: &Scene| {}, &[2])
+    });
     let message = failing.expect_err("a rank that panics must fail the test");
     let message = message.downcast_ref::<String>().expect("a message");
     assert!(message.contains("rank 1 of 2") && message.contains("this rank fails"), "{message}");

@@ -2,7 +2,7 @@
 
 use crate::worlds::Scene;
 use ringtree::plan::Algorithm;
-use ringtree::{Error, ReduceOp, Result, Scalar, Work};
+use ringtree::{Config, Domains, Error, ReduceOp, Result, Scalar, Work};
 
 fn refused(result: Result<()>, word: &str) {
     match result {
@@ -99,4 +99,25 @@ pub fn a_forced_algorithm_that_cannot_says_why(scene: &Scene) {
     let outcome = group.run();
     assert!(matches!(outcome, Err(Error::Choice { .. })), "{outcome:?}");
     comm.broadcast(&mut data, 0).expect("the communicator goes on");
+}
+
+/// What plans depend on must be the same on all ranks: each of them is told which setting is not, or that it makes no sense.
+pub fn ranks_with_different_settings_are_refused_by_name(scene: &Scene) {
+    let (size, last) = (scene.size() as u32, scene.rank() + 1 == scene.size());
+    let meet = |change: &dyn Fn(&mut Config)| {
+        let refused = scene.meet(change).expect_err("settings that differ");
+        assert!(!matches!(refused, Error::Timeout { .. }), "{refused}");
+        refused.to_string()
+    };
+    let one_each = Domains::Sizes(vec![1; size as usize]);
+    let other = if last { Domains::Flat } else { one_each };
+    let message = meet(&|config| config.domains = other.clone());
+    assert!(message.contains("RINGTREE_DOMAINS") && message.contains("differs"), "{message}");
+    let message = meet(&|config| config.chunk_bytes = last.then_some(4096));
+    assert!(message.contains("RINGTREE_CHUNK") && message.contains("differs"), "{message}");
+    let message = meet(&|config| config.domains = Domains::Sizes(vec![size, 2]));
+    assert!(message.contains("RINGTREE_DOMAINS") && message.contains(&format!("{size},2")), "{message}");
+    let fits =
+        scene.meet(&|config| config.domains = Domains::Sizes(vec![1; size as usize])).expect("settings that agree");
+    fits.barrier().expect("a communicator");
 }

@@ -6,7 +6,7 @@
 //! ```
 
 use ringtree::boot::UniqueId;
-use ringtree::{Communicator, Config, Transport};
+use ringtree::{Communicator, Config, Domains, Fetch, Result, Transport};
 use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process::{Child, Command, Stdio};
@@ -26,11 +26,35 @@ const CASE: &str = "RINGTREE_TEST_CASE";
 const PLACE: &str = "RINGTREE_TEST_PLACE";
 const SEED: &str = "RINGTREE_TEST_SEED";
 
-/// What a world's ranks are, and how they talk.
-#[derive(Clone, Copy, Debug)]
+/// What a world's ranks are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ranks {
-    Threads(Transport),
-    Processes(Transport),
+    Threads(Ways),
+    Processes(Ways),
+}
+
+/// How they talk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ways {
+    pub transport: Transport,
+    /// In domains whose sizes depend on how many ranks there are.
+    pub in_domains: bool,
+    /// Whatever is copied is copied straight from the memory of its rank, where the system allows it.
+    pub fetching: bool,
+}
+
+impl Ways {
+    pub const fn over(transport: Transport) -> Ways {
+        Ways { transport, in_domains: false, fetching: false }
+    }
+
+    pub const fn in_domains(self) -> Ways {
+        Ways { in_domains: true, ..self }
+    }
+
+    pub const fn fetching(self) -> Ways {
+        Ways { fetching: true, ..self }
+    }
 }
 
 type Slots = Arc<Mutex<Vec<Option<Communicator>>>>;
@@ -46,7 +70,7 @@ pub struct Scene {
     /// A communicator that the case must leave whole.
     pub base: Communicator,
     pub seed: u64,
-    transport: Transport,
+    kind: Ranks,
     maker: Maker,
 }
 
@@ -61,7 +85,7 @@ impl Scene {
 
     /// Another communicator of all ranks, of the same kind, with changed settings.
     pub fn world(&self, change: impl FnOnce(&mut Config)) -> Communicator {
-        let mut config = config(self.transport);
+        let mut config = self.kind.config(self.size());
         change(&mut config);
         self.base.barrier().expect("the base communicator goes on");
         match &self.maker {
@@ -73,14 +97,24 @@ impl Scene {
                 self.base.barrier().expect("the base communicator goes on");
                 slots.lock().unwrap()[self.rank()].take().expect("each rank takes its own")
             }
-            Maker::Processes => {
-                let id = (self.rank() == 0).then(|| UniqueId::new().expect("an id"));
-                let mut bytes = id.as_ref().map_or([0; 128], |id| *id.as_bytes());
-                self.base.broadcast(&mut bytes, 0).expect("the base communicator goes on");
-                let id = UniqueId::from_bytes(&bytes).expect("rank 0's id");
-                Communicator::with_config(&id, self.rank(), self.size(), &config).expect("a world of processes")
-            }
+            Maker::Processes => self.meet_with(&config).expect("a world of processes"),
         }
+    }
+
+    /// A communicator of all ranks, which meet as processes do, also where they are threads; or why there is none.
+    pub fn meet(&self, change: &dyn Fn(&mut Config)) -> Result<Communicator> {
+        let timeout = Duration::from_secs(60);
+        let mut config = Config { timeout, init_timeout: timeout, ..Config::default() };
+        change(&mut config);
+        self.meet_with(&config)
+    }
+
+    fn meet_with(&self, config: &Config) -> Result<Communicator> {
+        let id = (self.rank() == 0).then(|| UniqueId::new().expect("an id"));
+        let mut bytes = id.as_ref().map_or([0; 128], |id| *id.as_bytes());
+        self.base.broadcast(&mut bytes, 0).expect("the base communicator goes on");
+        let id = UniqueId::from_bytes(&bytes).expect("rank 0's id");
+        Communicator::with_config(&id, self.rank(), self.size(), config)
     }
 
     /// Fails unless all ranks give the same number.
@@ -91,9 +125,17 @@ impl Scene {
     }
 }
 
-fn config(transport: Transport) -> Config {
-    let timeout = Duration::from_secs(60);
-    Config { transport, timeout, init_timeout: timeout, ..Config::default() }
+/// Halves, thirds, unequal ones: so that every number of ranks that is tried has another division.
+fn domains(size: usize) -> Domains {
+    let size = size as u32;
+    Domains::Sizes(match size {
+        0..=2 => vec![size.max(1)],
+        3 | 4 | 8 => vec![size.div_ceil(2), size / 2],
+        6 | 9 => vec![size / 3; 3],
+        10 => vec![1; 10],
+        12 => vec![2, 5, 4, 1],
+        _ => vec![1, size - 3, 2],
+    })
 }
 
 /// The seed of this run: the environment's, or a new one.
@@ -109,25 +151,33 @@ pub fn seed() -> u64 {
 }
 
 impl Ranks {
+    fn config(self, size: usize) -> Config {
+        let timeout = Duration::from_secs(60);
+        let (Ranks::Threads(ways) | Ranks::Processes(ways)) = self;
+        let domains = if ways.in_domains { domains(size) } else { Domains::Auto };
+        let fetch = if ways.fetching { Fetch::From(1) } else { Fetch::Off };
+        Config { transport: ways.transport, domains, fetch, timeout, init_timeout: timeout, ..Config::default() }
+    }
+
     /// Runs a case in worlds of each of these sizes.
     pub fn run(self, name: &str, case: impl Fn(&Scene) + Sync, sizes: &[usize]) {
         println!("{SEED}={}", seed());
         for &size in sizes {
             match self {
-                Ranks::Threads(transport) => run_threads(transport, size, &case),
-                Ranks::Processes(transport) => run_processes(transport, size, name),
+                Ranks::Threads(_) => run_threads(self, size, &case),
+                Ranks::Processes(ways) => run_processes(ways, size, name),
             }
         }
     }
 }
 
-fn run_threads(transport: Transport, size: usize, case: &(impl Fn(&Scene) + Sync)) {
+fn run_threads(kind: Ranks, size: usize, case: &(impl Fn(&Scene) + Sync)) {
     let slots = Slots::default();
-    let first = Communicator::local_with(size, &config(transport)).expect("a world of threads");
+    let first = Communicator::local_with(size, &kind.config(size)).expect("a world of threads");
     let panics = Mutex::new(Vec::new());
     std::thread::scope(|threads| {
         for base in first {
-            let scene = Scene { base, seed: seed(), transport, maker: Maker::Threads(slots.clone()) };
+            let scene = Scene { base, seed: seed(), kind, maker: Maker::Threads(slots.clone()) };
             let panics = &panics;
             threads.spawn(move || {
                 // A rank that fails drops its communicators, so that the others get an error and no one hangs.
@@ -153,14 +203,17 @@ impl Drop for Rank {
     }
 }
 
-fn run_processes(transport: Transport, size: usize, name: &str) {
+fn run_processes(ways: Ways, size: usize, name: &str) {
     let id = UniqueId::new().expect("an id");
+    let Ways { transport, in_domains, fetching } = ways;
     let binary = std::env::current_exe().expect("this binary");
     let mut ranks: Vec<Rank> = (0..size)
         .map(|rank| {
             let mut command = Command::new(&binary);
             command.args(["--exact", "a_rank_in_a_process", "--nocapture", "--test-threads=1"]);
-            command.env(CASE, name).env(PLACE, format!("{rank} {size} {} {}", transport.name(), id.to_hex()));
+            command
+                .env(CASE, name)
+                .env(PLACE, format!("{rank} {size} {} {in_domains} {fetching} {}", transport.name(), id.to_hex()));
             command.env(SEED, seed().to_string());
             command.stdout(Stdio::piped()).stderr(Stdio::piped());
             Rank(command.spawn().expect("a process"))
@@ -218,16 +271,19 @@ fn read_all(child: &mut Child) -> std::thread::JoinHandle<String> {
 pub fn run_as_rank(cases: &[(&str, Case)]) -> bool {
     let (Ok(name), Ok(place)) = (std::env::var(CASE), std::env::var(PLACE)) else { return false };
     let words: Vec<&str> = place.split(' ').collect();
-    let [rank, size, transport, id] = words[..] else { panic!("{PLACE} is '{place}'") };
+    let [rank, size, transport, in_domains, fetching, id] = words[..] else { panic!("{PLACE} is '{place}'") };
     let transport: Transport = transport.parse().expect("a transport");
+    let flag = |word: &str| word.parse().expect("true or false");
+    let ways = Ways { transport, in_domains: flag(in_domains), fetching: flag(fetching) };
     let id = UniqueId::from_hex(id).expect("an id");
     let (rank, size) = (rank.parse().expect("a rank"), size.parse().expect("a size"));
-    let base = Communicator::with_config(&id, rank, size, &config(transport)).expect("a world of processes");
+    let kind = Ranks::Processes(ways);
+    let base = Communicator::with_config(&id, rank, size, &kind.config(size)).expect("a world of processes");
     if name == FAILING {
         assert_ne!(rank, 1, "this rank fails");
         return true;
     }
     let (_, case) = cases.iter().find(|(known, _)| *known == name).expect("a case of that name");
-    case(&Scene { base, seed: seed(), transport, maker: Maker::Processes });
+    case(&Scene { base, seed: seed(), kind, maker: Maker::Processes });
     true
 }

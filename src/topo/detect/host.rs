@@ -105,7 +105,7 @@ fn cache_of(tree: &Tree, host: &mut Host, cpu: u32, online: &CpuSet, odd: &mut u
 }
 
 /// The cache of the highest level that sysfs shows for that processor.
-fn last_level(tree: &Tree, cpu: u32) -> Option<Cache> {
+pub(super) fn last_level(tree: &Tree, cpu: u32) -> Option<Cache> {
     let dir = format!("sys/devices/system/cpu/cpu{cpu}/cache");
     let indexes = tree.names(&dir).into_iter().filter(|name| name.starts_with("index")).take(MAX_CACHES);
     let caches = indexes.filter_map(|index| {

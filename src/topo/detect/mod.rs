@@ -8,17 +8,20 @@
 //! | `read` | bounded reading of small files, and the list of what was not there |
 //! | `host` | sysfs to [`Host`] |
 //! | `cache` | the size of the last-level cache alone |
+//! | `home` | the cache and the node that a rank is bound to |
 //! | `limits` | what the kernel lets this process use |
 //! | `cgroup` | quota and memory limit of the control group, versions 1 and 2 |
 
 mod cache;
 mod cgroup;
+mod home;
 mod host;
 mod limits;
 mod read;
 
 pub use cache::last_level_cache;
 pub use cgroup::Quota;
+pub use home::{Home, home};
 pub use limits::{Huge, HugePool, Limit, Limits, Shm};
 pub use read::Unseen;
 
@@ -115,6 +118,10 @@ mod tests {
 
         pub(super) fn detect(&self) -> Found {
             detect(&self.0)
+        }
+
+        pub(super) fn home(&self, cpus: &CpuSet) -> Home {
+            home(&self.0, cpus)
         }
     }
 

@@ -57,6 +57,11 @@ impl CpuSet {
         self.iter().chain(other.iter()).collect()
     }
 
+    /// Whether all of it is in the other one.
+    pub fn is_within(&self, other: &CpuSet) -> bool {
+        self.iter().all(|cpu| other.contains(cpu))
+    }
+
     /// What is in both.
     pub fn intersection(&self, other: &CpuSet) -> CpuSet {
         self.iter().filter(|&cpu| other.contains(cpu)).collect()
@@ -115,6 +120,7 @@ mod tests {
         let (a, b) = (CpuSet::parse("0-3").unwrap(), CpuSet::parse("2-5").unwrap());
         assert_eq!(a.intersection(&b).to_string(), "2-3");
         assert_eq!(a.union(&b).to_string(), "0-5");
+        assert!(a.intersection(&b).is_within(&a) && !a.is_within(&b));
         assert_eq!((b.first(), b.len(), b.contains(6)), (Some(2), 4, false));
     }
 }

@@ -81,7 +81,12 @@ fn caches(found: &Found) -> Finding {
     let (first, count) = (&caches[0], counted(caches.len(), "last-level cache"));
     let what =
         format!("{count} (L{}, {}); usable threads in each: {}", first.level, human(first.bytes), sizes.join(", "));
-    Finding::ok("caches", what)
+    if sizes.len() < 2 {
+        return Finding::ok("caches", what);
+    }
+    let advice = "collectives keep to one cache first where each rank is bound to the threads of one: taskset, numactl, srun --cpu-bind, \
+                  mpirun --bind-to l3cache; or say which ranks share one: RINGTREE_DOMAINS=4,4";
+    Finding::note("caches", what, advice)
 }
 
 fn numa(found: &Found) -> Finding {
@@ -207,7 +212,7 @@ pub(super) fn environment(variable: impl Fn(&str) -> Option<String>) -> Vec<Find
         ("Open MPI", &["OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "PMIX_RANK"]),
         ("PMI", &["PMI_RANK", "PMI_SIZE", "PMI_FD", "PMI_PORT"]),
     ];
-    const SETTINGS: [&str; 2] = ["RINGTREE_TIMEOUT", "RINGTREE_INIT_TIMEOUT"];
+    const SETTINGS: [&str; 3] = ["RINGTREE_TIMEOUT", "RINGTREE_INIT_TIMEOUT", "RINGTREE_DOMAINS"];
     let shown = |name: &&str| variable(name).map(|value| format!("{name}={}", tame(&value)));
     let mut findings = Vec::new();
     for (launcher, names) in LAUNCHERS {
@@ -286,6 +291,14 @@ mod tests {
         assert_eq!((level(&findings, "cores"), level(&findings, "quota")), (Level::Note, Level::Note));
         let quota = findings.iter().find(|finding| finding.name == "quota").unwrap();
         assert!(quota.what.contains("0.5 cores") && quota.advice.contains("--cpus"), "{quota:?}");
+    }
+
+    #[test]
+    fn a_process_that_may_run_in_several_caches_is_told_how_to_bind() {
+        let mut found = machine();
+        assert_eq!(level(&findings(&found), "caches"), Level::Note);
+        found.limits.affinity = CpuSet::parse("2-3");
+        assert_eq!(level(&findings(&found), "caches"), Level::Ok);
     }
 
     #[test]

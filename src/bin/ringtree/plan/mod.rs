@@ -59,7 +59,7 @@ pub(crate) struct Options {
     /// Force this algorithm
     #[arg(long = "algorithm", alias = "algo", value_name = "ALGORITHM", value_parser = algorithm)]
     algorithm: Option<Algorithm>,
-    /// Sizes of the domains (caches, NUMA nodes, hosts) that ranks share, as 4,4; in place of -g
+    /// Sizes of the domains (caches, NUMA nodes, hosts) that ranks share, as 4,4 (RINGTREE_DOMAINS of a real job); in place of -g
     #[arg(long, value_name = "N,N,...", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=4096))]
     domains: Vec<u32>,
     /// At most so many channels

@@ -7,6 +7,7 @@ use crate::config::{Config, Transport};
 use crate::error::{Error, Result};
 use crate::exec::{Session, Settings};
 use crate::plan::{Tuning, World};
+use crate::sys::process::Watched;
 use crate::transport::local::{LocalDoor, LocalLinks};
 use crate::transport::shm::{Budget, HeapAllocator, Heaps, Holder, Life, POINT_TO_POINT, Segment, ShmLinks};
 use crate::transport::{Abort, Links, Watch};
@@ -18,6 +19,11 @@ pub(super) trait Door: Send + Sync {
     fn abort(&self, reason: &str);
     /// Says that this rank takes part no more.
     fn leave(&self);
+    /// Ends the communicator for all ranks because of an error that names who is to blame.
+    fn end_because(&self, error: &Error);
+    /// Why the communicator is of no further use, as far as can be seen without an operation: it was ended, or the process of one of
+    /// these ranks is gone. The rank is one of the communicator's.
+    fn ended(&self, ranks: &[usize]) -> Option<(usize, String)>;
 }
 
 impl Door for LocalDoor {
@@ -28,11 +34,21 @@ impl Door for LocalDoor {
     fn leave(&self) {
         self.leave();
     }
+
+    fn end_because(&self, error: &Error) {
+        self.abort(&error.to_string());
+    }
+
+    fn ended(&self, _ranks: &[usize]) -> Option<(usize, String)> {
+        None
+    }
 }
 
 struct ShmDoor {
     segment: Arc<Segment>,
     rank: u32,
+    /// The other ranks' processes.
+    processes: Vec<Option<Arc<Watched>>>,
 }
 
 impl Door for ShmDoor {
@@ -45,6 +61,28 @@ impl Door for ShmDoor {
     fn leave(&self) {
         self.segment.status(self.rank).set_life(Life::Left);
         self.segment.wake_all();
+    }
+
+    fn end_because(&self, error: &Error) {
+        let (kind, culprit, text) = match error {
+            Error::PeerLost { rank, how, .. } => (Abort::LOST, *rank as u32, how.clone()),
+            Error::Aborted { rank, reason, .. } => (Abort::CALLED, *rank as u32, reason.clone()),
+            Error::Timeout { ranks, waiting_for, .. } if !ranks.is_empty() => {
+                (Abort::TIMEOUT, ranks[0] as u32, waiting_for.clone())
+            }
+            other => (Abort::CALLED, self.rank, other.to_string()),
+        };
+        self.segment.abort(&Abort { by: self.rank, kind, culprit, other: culprit, text });
+    }
+
+    fn ended(&self, ranks: &[usize]) -> Option<(usize, String)> {
+        if let Some(by) = self.segment.header().aborter() {
+            return Some((by as usize, "it has ended the communicator that is being split".into()));
+        }
+        ranks.iter().find_map(|rank| {
+            let process = self.processes.get(*rank)?.as_ref().filter(|process| process.gone())?;
+            Some((*rank, format!("process {} on this host has ended (killed, crashed or exited)", process.pid())))
+        })
     }
 }
 
@@ -110,8 +148,10 @@ pub(super) fn over_shm(links: ShmLinks, config: &Config, windows: bool) -> Commu
     let heaps = links.heaps().to_vec();
     let world = World::flat(segment.ranks());
     let cores = links.crowd().1;
+    let watched = |rank| links.process(rank).map(|process| Watched::open(process.pid()));
+    let processes = (0..segment.ranks()).map(watched).collect();
     let engine = Box::new(Session::new(links, settings(config, world, windows, cores)));
-    let door = Arc::new(ShmDoor { segment, rank });
+    let door = Arc::new(ShmDoor { segment, rank, processes });
     Communicator::over(Parts { engine, door, heap, heaps, windows, kind, config: config.clone() })
 }
 

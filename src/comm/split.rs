@@ -4,13 +4,14 @@
 //!   all_gather (color, key) ──> the new sets, each in order of (key, old rank)
 //!   all_gather invitations  ──> the first of each set has written one: a unique id, or for threads the number of a segment
 //!   each set meets as any other communicator does
+//!   barrier                 ──> processes only: whoever is gone by now is named by all, also by those who could not meet without it
 //! ```
 
 use super::processes::meet;
 use super::requests::Requests;
 use super::setup::over_shm;
 use super::{Communicator, setup};
-use crate::boot::{BootConfig, UniqueId, join};
+use crate::boot::{BootConfig, Known, UniqueId, join_knowing};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::plan::World;
@@ -47,12 +48,18 @@ impl Communicator {
         let mut invitations = vec![0u8; INVITATION * self.size()];
         let own = invitation.as_ref().unwrap_or(&[0; INVITATION]);
         self.perform_freely(&Requests(self).all_gather(own, &mut invitations)?)?;
-        invitation?;
-        let Some(first) = members.first() else { return Ok(None) };
-        let invitation = &invitations[first * INVITATION..][..INVITATION];
-        let place = members.iter().position(|rank| *rank == self.rank()).unwrap_or(0);
-        let parent = Parent { of: self, members: &members };
-        self.shared.kind.accept(invitation, place, &parent, &config).map(Some)
+        let made = invitation.and_then(|_| {
+            let Some(first) = members.first() else { return Ok(None) };
+            let invitation = &invitations[first * INVITATION..][..INVITATION];
+            let place = members.iter().position(|rank| *rank == self.rank()).unwrap_or(0);
+            let parent = Parent { of: self, members: &members };
+            self.shared.kind.accept(invitation, place, &parent, &config).map(Some)
+        });
+        if self.shared.kind == Kind::Processes {
+            // An error of the meeting has the numbers that ranks would have had in the new communicator, and may not know who is gone.
+            self.perform_freely(&Requests(self).barrier()?)?;
+        }
+        made
     }
 
     /// A communicator of the same ranks whose operations are independent of this one's.
@@ -73,6 +80,12 @@ impl Parent<'_> {
     pub(super) fn lend(&self, links: &mut ShmLinks) -> bool {
         links.inherit_heaps(&self.of.shared.heaps, self.members);
         self.of.shared.windows.load(Ordering::Relaxed)
+    }
+
+    /// A reason not to wait for the others: one of them is gone, or the parent has ended. With the number in the new communicator.
+    fn ended(&self) -> Option<(usize, String)> {
+        let (rank, how) = self.of.shared.door.ended(self.members)?;
+        Some((self.members.iter().position(|member| *member == rank).unwrap_or(0), how))
     }
 }
 
@@ -132,7 +145,9 @@ impl Kind {
             let mut boot = BootConfig::from_env()?;
             boot.timeout = config.init_timeout;
             boot.one_host = true;
-            return meet(join(&UniqueId::from_bytes(invitation)?, rank, size, &boot)?, config, Some(parent));
+            let id = UniqueId::from_bytes(invitation)?;
+            let known = Known { creator: Some(0), lost: &|| parent.ended() };
+            return meet(join_knowing(&id, rank, size, &boot, known)?, config, Some(parent));
         }
         let number = u64::from_le_bytes(invitation[..8].try_into().map_err(|_| refused())?);
         let mut table = MADE.lock().unwrap_or_else(PoisonError::into_inner);

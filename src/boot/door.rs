@@ -162,6 +162,11 @@ impl Rendezvous {
             }
             Err(NoAnswer::Nobody) => return Err(self.await_obituary(from)),
             Err(NoAnswer::Stranger(refusal)) => Failure::Corrupt { rank: from, what: refusal.to_string() },
+            Err(NoAnswer::Starved(errno)) => {
+                let error = NoAnswer::starved(errno, &format!("receiving a descriptor from rank {from}"));
+                self.give_up(Failure::Aborted { rank: self.rank, reason: error.to_string() });
+                return Err(error);
+            }
             Err(NoAnswer::Late(_)) => Failure::Late {
                 ranks: vec![from],
                 what: format!("rank {} waits for a descriptor from it", self.rank),
@@ -260,6 +265,8 @@ fn take_descriptor(
                 let answer = Message::decode(&payload);
                 return match (answer == Some(Message::Descriptor { number }), taken) {
                     (true, Some(fd)) => Ok(Some(fd)),
+                    // The kernel drops what there is no room for.
+                    (true, None) => Err(NoAnswer::Starved(Errno::EMFILE)),
                     _ => Err(NoAnswer::Stranger(Refusal::Malformed)),
                 };
             }

@@ -48,6 +48,14 @@ impl UniqueId {
         Ok(id)
     }
 
+    /// A new id for ranks that have a communicator in common.
+    pub(crate) fn among_acquaintances(config: &BootConfig) -> Result<UniqueId> {
+        let (root, listeners) = listen_here(config)?;
+        let id = UniqueId::assemble(random()?, root, random()?);
+        Hub::start_root_among_acquaintances(&id.secret, listeners, config.timeout)?;
+        Ok(id)
+    }
+
     /// A new id, and what may be shown of it on the way to ranks that know the job's secret: there the id's own secret is replaced by a random
     /// word, and the secret follows from both. Without a job's secret the whole id is shown.
     pub(crate) fn veiled(config: &BootConfig) -> Result<(UniqueId, UniqueId)> {

@@ -334,6 +334,10 @@ impl<'a> Joining<'a> {
                 Failure::Lost { rank: above, how: "its process ended before its part of the tree stood".into() }
             }
             Err(NoAnswer::Stranger(refusal)) => Failure::Corrupt { rank: above, what: refusal.to_string() },
+            Err(NoAnswer::Starved(errno)) => Failure::Aborted {
+                rank: self.rank,
+                reason: NoAnswer::starved(errno, &format!("connecting to rank {above}")).to_string(),
+            },
             Err(NoAnswer::Late(why)) => Failure::Aborted {
                 rank: self.rank,
                 reason: format!("it can't reach rank {above}: {why}. Set RINGTREE_ADDRESS on that rank's host"),
@@ -378,6 +382,7 @@ fn no_root(target: &Target, reason: &NoAnswer, timeout: Duration) -> Error {
             format!("what answers at {target} is not this job's rendezvous: {refusal}"),
             "Hand every rank the same unique id, unchanged",
         ),
+        NoAnswer::Starved(errno) => NoAnswer::starved(*errno, &format!("connecting to the rendezvous at {target}")),
         NoAnswer::Late(_) | NoAnswer::Interrupted => Error::start(
             format!(
                 "the rendezvous at {target} could not be reached within {} s ({})",

@@ -139,8 +139,26 @@ pub(super) fn over_reference(links: LocalLinks, config: &Config) -> Communicator
     })
 }
 
+/// The part of what a control group's memory limit leaves that the slots of one process may take: other ranks are in the group too, and
+/// the program itself needs memory.
+const SHARE: u64 = 8;
+
+/// Fits the process's budget for slots to the memory limit of its control group, where the user has not set it.
+fn fit_budget() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let budget = Budget::process();
+        let room = crate::topo::detect::memory_room(std::path::Path::new("/"));
+        if let Some(room) = room.filter(|_| std::env::var_os("RINGTREE_STAGING").is_none()) {
+            let share = usize::try_from(room.left / SHARE).unwrap_or(usize::MAX);
+            budget.set_limit(budget.limit().min(share));
+        }
+    });
+}
+
 /// A communicator over the links of one host.
 pub(super) fn over_shm(links: ShmLinks, config: &Config, windows: bool) -> Communicator {
+    fit_budget();
     let (segment, rank) = (links.segment().clone(), links.rank());
     segment.status(rank).set_life(Life::Present);
     let kind = if segment.is_private() { Kind::Threads } else { Kind::Processes };

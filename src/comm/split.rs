@@ -115,7 +115,7 @@ impl Kind {
                 let mut boot = BootConfig::from_env()?;
                 boot.timeout = config.init_timeout;
                 boot.one_host = true;
-                return Ok(*UniqueId::with_config(&boot)?.as_bytes());
+                return Ok(*UniqueId::among_acquaintances(&boot)?.as_bytes());
             }
             Kind::Threads => Made::Segment(Arc::new(Segment::private(size)?)),
             Kind::Reference => Made::Reference(LocalLinks::world(size).into_iter().map(Some).collect()),

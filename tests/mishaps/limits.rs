@@ -109,7 +109,7 @@ fn a_full_or_missing_dev_shm_does_not_matter() {
     let _alone = alone();
     for (name, mount) in [
         ("a full /dev/shm", "mount -t tmpfs -o size=4k tmpfs /dev/shm && cat /dev/zero > /dev/shm/filler 2>/dev/null"),
-        ("no /dev/shm", "mount -t tmpfs -o size=0,nr_inodes=1,ro tmpfs /dev"),
+        ("no /dev/shm", "umount -l /dev/shm; ! grep -q ' /dev/shm ' /proc/self/mounts"),
     ] {
         // A second start of this binary, in a mount namespace where the folder is as the test wants it.
         let script = format!("{mount}; exec \"$0\" --exact limits::a_job_of_two_works --nocapture");

@@ -5,7 +5,7 @@ use crate::jobs::{Job, Meeting, alone};
 use std::time::Duration;
 
 /// RINGTREE_INIT_TIMEOUT where somebody never comes.
-const INIT_TIMEOUT: &str = "1.5";
+const INIT_TIMEOUT: &str = "0.8";
 
 /// Kills ranks while they find each other. Who was killed before anybody knew of it is one that never comes.
 fn kill_at_the_start(meeting: Meeting, count: u64) {
@@ -40,13 +40,13 @@ fn kill_at_the_start(meeting: Meeting, count: u64) {
 #[test]
 fn a_rank_killed_while_the_job_starts_is_named_by_every_survivor() {
     let _alone = alone();
-    kill_at_the_start(Meeting::Id, 12);
+    kill_at_the_start(Meeting::Id, 8);
 }
 
 #[test]
 fn a_rank_killed_while_rank_zero_serves_the_start_is_named_also_if_it_is_rank_zero() {
     let _alone = alone();
-    kill_at_the_start(Meeting::Address, 12);
+    kill_at_the_start(Meeting::Address, 8);
 }
 
 #[test]

@@ -97,6 +97,8 @@ pub(crate) struct Hub {
     farewelled: BTreeSet<usize>,
     said_bye: bool,
     over: Option<Over>,
+    /// Whether a rank that comes after the start has failed is still told why: those of a split know each other already.
+    tells_late_comers: bool,
 }
 
 impl Hub {
@@ -122,12 +124,24 @@ impl Hub {
             farewelled: BTreeSet::new(),
             said_bye: false,
             over: None,
+            tells_late_comers: true,
         })
     }
 
     /// Serves one rendezvous from a thread of its own.
     pub(crate) fn start_root(secret: &Secret, listeners: Vec<Listener>, timeout: Duration) -> Result<()> {
         let hub = Hub::new(None, Gate::new(listeners, secret, "root"), timeout)?;
+        hub.spawn("ringtree root")
+    }
+
+    /// The same for ranks that know each other already, and hear of a failed start by another way too.
+    pub(crate) fn start_root_among_acquaintances(
+        secret: &Secret,
+        listeners: Vec<Listener>,
+        timeout: Duration,
+    ) -> Result<()> {
+        let mut hub = Hub::new(None, Gate::new(listeners, secret, "root"), timeout)?;
+        hub.tells_late_comers = false;
         hub.spawn("ringtree root")
     }
 
@@ -360,7 +374,8 @@ impl Hub {
         }
         let now = Instant::now();
         // Who has not come yet is still to be told, as long as it could have come.
-        let until = if self.begun { now + LAST_WORDS } else { self.meeting_ends.max(now + LAST_WORDS) };
+        let soon = now + LAST_WORDS;
+        let until = if self.begun || !self.tells_late_comers { soon } else { self.meeting_ends.max(soon) };
         self.over = Some(Over { failure, until, told: BTreeSet::new() });
         if self.begun {
             self.gate.close();

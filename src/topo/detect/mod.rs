@@ -9,15 +9,18 @@
 //! | `host` | sysfs to [`Host`] |
 //! | `limits` | what the kernel lets this process use |
 //! | `cgroup` | quota and memory limit of the control group, versions 1 and 2 |
+//! | `room` | what the memory limit still leaves |
 
 mod cgroup;
 mod host;
 mod limits;
 mod read;
+mod room;
 
 pub use cgroup::Quota;
 pub use limits::{Huge, HugePool, Limit, Limits, Shm};
 pub use read::Unseen;
+pub use room::Room;
 
 use super::graph::Host;
 use read::Tree;
@@ -40,6 +43,11 @@ pub fn detect(root: &Path) -> Found {
     let host = host::read_host(&mut tree);
     let limits = limits::read_limits(&mut tree);
     Found { host, limits, unseen: tree.unseen }
+}
+
+/// What the memory limit of this process's control group still leaves; nothing where there is no limit.
+pub fn memory_room(root: &Path) -> Option<Room> {
+    room::read_room(&mut Tree::at(root))
 }
 
 impl Found {
@@ -108,6 +116,10 @@ mod tests {
 
         pub(super) fn detect(&self) -> Found {
             detect(&self.0)
+        }
+
+        pub(super) fn room(&self) -> Option<Room> {
+            memory_room(&self.0)
         }
     }
 

@@ -28,6 +28,8 @@ use crate::{Error, Result};
 const FRAME: usize = 256;
 /// The pause before a giver that hung up is asked again.
 const AGAIN: Duration = Duration::from_millis(5);
+/// How long a giver without descriptors waits for some to become free.
+const STARVING: Duration = Duration::from_secs(1);
 /// How long a giver whose door is gone may go on living as far as its hub knows.
 const OBITUARY: Duration = Duration::from_millis(500);
 
@@ -66,11 +68,23 @@ impl Rendezvous {
                 }));
             }
             self.open_the_door(&mut guests, deadline);
+            if let Some((since, errno)) = self.door.starved()
+                && since.elapsed() > STARVING
+            {
+                return Err(self.starve(errno, "handing shared memory to the other ranks"));
+            }
             self.look_for_news("share_fd")?;
             guests = self.hear(guests, &mut waiting);
         }
         self.early = waiting;
         Ok(())
+    }
+
+    /// This process has no descriptors left: the others hear of it, this rank gets the system's own error.
+    fn starve(&mut self, errno: Errno, doing: &str) -> Error {
+        let error = NoAnswer::starved(errno, doing);
+        self.give_up(Failure::Aborted { rank: self.rank, reason: error.to_string() });
+        error
     }
 
     fn open_the_door(&mut self, guests: &mut Vec<Connection>, deadline: Instant) {
@@ -163,9 +177,7 @@ impl Rendezvous {
             Err(NoAnswer::Nobody) => return Err(self.await_obituary(from)),
             Err(NoAnswer::Stranger(refusal)) => Failure::Corrupt { rank: from, what: refusal.to_string() },
             Err(NoAnswer::Starved(errno)) => {
-                let error = NoAnswer::starved(errno, &format!("receiving a descriptor from rank {from}"));
-                self.give_up(Failure::Aborted { rank: self.rank, reason: error.to_string() });
-                return Err(error);
+                return Err(self.starve(errno, &format!("receiving shared memory from rank {from}")));
             }
             Err(NoAnswer::Late(_)) => Failure::Late {
                 ranks: vec![from],

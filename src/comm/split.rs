@@ -44,11 +44,12 @@ impl Communicator {
         }
 
         let invitation =
-            if leads { self.shared.kind.invite(members.len() as u32, &config) } else { Ok([0; INVITATION]) };
+            if leads { self.shared.kind.invite(members.len() as u32, &config) } else { Ok(Invitation::default()) };
         let mut invitations = vec![0u8; INVITATION * self.size()];
-        let own = invitation.as_ref().unwrap_or(&[0; INVITATION]);
-        self.perform_freely(&Requests(self).all_gather(own, &mut invitations)?)?;
-        let made = invitation.and_then(|_| {
+        let own = invitation.as_ref().map_or([0; INVITATION], |invitation| invitation.bytes);
+        self.perform_freely(&Requests(self).all_gather(&own, &mut invitations)?)?;
+        // The place to meet is kept up until this rank has met all others, or has heard that it won't.
+        let made = invitation.as_ref().map_err(Error::clone).and_then(|_| {
             let Some(first) = members.first() else { return Ok(None) };
             let invitation = &invitations[first * INVITATION..][..INVITATION];
             let place = members.iter().position(|rank| *rank == self.rank()).unwrap_or(0);
@@ -66,6 +67,19 @@ impl Communicator {
     pub fn duplicate(&self) -> Result<Communicator> {
         let copy = self.split(Some(0), self.rank() as i32)?;
         copy.ok_or_else(|| Error::misuse("a duplicate without members", "Report this"))
+    }
+}
+
+/// What the first rank of a new set tells the others.
+struct Invitation {
+    bytes: [u8; INVITATION],
+    /// Keeps the place where processes meet.
+    _wanted: Option<Arc<()>>,
+}
+
+impl Default for Invitation {
+    fn default() -> Invitation {
+        Invitation { bytes: [0; INVITATION], _wanted: None }
     }
 }
 
@@ -109,13 +123,14 @@ enum Made {
 static MADE: Mutex<Option<HashMap<u64, (Made, usize)>>> = Mutex::new(None);
 
 impl Kind {
-    fn invite(self, size: u32, config: &Config) -> Result<[u8; INVITATION]> {
+    fn invite(self, size: u32, config: &Config) -> Result<Invitation> {
         let made = match self {
             Kind::Processes => {
                 let mut boot = BootConfig::from_env()?;
                 boot.timeout = config.init_timeout;
                 boot.one_host = true;
-                return Ok(*UniqueId::among_acquaintances(&boot)?.as_bytes());
+                let (id, wanted) = UniqueId::while_wanted(&boot)?;
+                return Ok(Invitation { bytes: *id.as_bytes(), _wanted: Some(wanted) });
             }
             Kind::Threads => Made::Segment(Arc::new(Segment::private(size)?)),
             Kind::Reference => Made::Reference(LocalLinks::world(size).into_iter().map(Some).collect()),
@@ -124,8 +139,8 @@ impl Kind {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let mut table = MADE.lock().unwrap_or_else(PoisonError::into_inner);
         table.get_or_insert_default().insert(number, (made, size as usize));
-        let mut invitation = [0; INVITATION];
-        invitation[..8].copy_from_slice(&number.to_le_bytes());
+        let mut invitation = Invitation::default();
+        invitation.bytes[..8].copy_from_slice(&number.to_le_bytes());
         Ok(invitation)
     }
 

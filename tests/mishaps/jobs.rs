@@ -24,6 +24,23 @@ pub fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Does the same for all these, some at a time: jobs that wait need no processor.
+pub fn side_by_side<T: Send, R: Send>(all: impl IntoIterator<Item = T>, one: impl Fn(T) -> R + Sync) -> Vec<R> {
+    const AT_A_TIME: usize = 4;
+    let (mut all, mut done, one) = (all.into_iter(), Vec::new(), &one);
+    loop {
+        let some: Vec<T> = all.by_ref().take(AT_A_TIME).collect();
+        if some.is_empty() {
+            return done;
+        }
+        done.extend(std::thread::scope(|threads| {
+            let started: Vec<_> = some.into_iter().map(|next| threads.spawn(move || one(next))).collect();
+            let ended = started.into_iter().map(|thread| thread.join());
+            ended.map(|ended| ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect::<Vec<R>>()
+        }));
+    }
+}
+
 /// Nanoseconds of the clock that all processes share.
 pub fn now() -> u64 {
     let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).expect("a clock");

@@ -33,7 +33,7 @@ fn addresses() -> u64 {
 
 /// Runs a job of 3 of which one rank has a limit; its error, and those of the others.
 fn limited(limit: &str, poor: usize) -> (Job, Option<String>) {
-    let mut job = Job::new("one", 3, Meeting::Id).with("RINGTREE_INIT_TIMEOUT", "2");
+    let mut job = Job::new("one", 3, Meeting::Id).with("RINGTREE_INIT_TIMEOUT", "1");
     let own = [(LIMIT, limit)];
     for rank in 0..3 {
         job.start(rank, if rank == poor { &own } else { &[] });

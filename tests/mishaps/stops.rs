@@ -1,7 +1,7 @@
 //! Ranks that are stopped: all others name them at the deadline, with the operation.
 
 use crate::chance::{self, Chance, SEED};
-use crate::jobs::{Job, Meeting, alone};
+use crate::jobs::{Job, Meeting, alone, side_by_side};
 use std::time::Duration;
 
 /// RINGTREE_TIMEOUT of these jobs: long for a rank that runs, even on a busy machine.
@@ -44,11 +44,7 @@ fn a_stopped_rank_is_named_at_the_deadline_by_all_others() {
     let (mut done, mut number) = (0, 0);
     while done < wanted {
         assert!(number < tries, "only {done} of {number} jobs ran until their rank was stopped");
-        // Stopped and waiting jobs need no processor: several side by side.
-        let outcomes: Vec<bool> = std::thread::scope(|threads| {
-            let jobs: Vec<_> = (number..number + 3).map(|one| threads.spawn(move || stop_one(seed, one))).collect();
-            jobs.into_iter().map(|job| job.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
-        });
+        let outcomes = side_by_side(number..number + 4, |one| stop_one(seed, one));
         number += outcomes.len() as u64;
         done += outcomes.into_iter().filter(|told| *told).count();
     }
@@ -59,7 +55,7 @@ fn a_stopped_rank_is_named_at_the_deadline_by_all_others() {
 fn a_rank_stopped_while_communicators_are_made_is_named() {
     let _alone = alone();
     let seed = chance::seed();
-    for number in 0..4 {
+    side_by_side(0..8, |number| {
         let mut chance = Chance::new(seed, 2000 + number);
         let victim = chance.below(3) as usize;
         let mut job = Job::new("splits", 3, Meeting::Id).with("RINGTREE_INIT_TIMEOUT", INIT_TIMEOUT);
@@ -72,5 +68,5 @@ fn a_rank_stopped_while_communicators_are_made_is_named() {
             assert_eq!(failure.culprits, [victim], "rank {rank}: {failure:?}\n{}", job.report());
         }
         job.end(&[victim]);
-    }
+    });
 }

@@ -82,7 +82,7 @@
 //! | RINGTREE_TIMEOUT | longest wait without progress inside an operation, in seconds (300) |
 //! | RINGTREE_INIT_TIMEOUT | longest wait for the ranks to come together, in seconds (120) |
 //! | RINGTREE_REPRODUCIBLE | 1: bits that depend on nothing but the data and the ranks |
-//! | RINGTREE_STAGING | bytes of slots that the communicators of this process may use (128M) |
+//! | RINGTREE_STAGING | bytes of slots that the communicators of this process may use (128M, or an eighth of what a memory limit leaves) |
 //! | RINGTREE_ALGORITHM, RINGTREE_CHUNK, RINGTREE_TRANSPORT | force a choice |
 //! | RINGTREE_SIMD | portable, avx2, avx512: at most that |
 //! | RINGTREE_SECRET, RINGTREE_SECRET_FILE, RINGTREE_ADDRESS | see [`boot`] |

@@ -270,6 +270,8 @@ fn take_descriptor(
                 wait(&mut [connection.interest()], Some(soon));
                 continue;
             }
+            // The kernel has dropped the descriptor: there was no room for it here.
+            Err(Errno::ENOBUFS) => return Err(NoAnswer::Starved(Errno::EMFILE)),
             Err(_) => return Ok(None),
         }
         match connection.next_event() {
@@ -277,8 +279,6 @@ fn take_descriptor(
                 let answer = Message::decode(&payload);
                 return match (answer == Some(Message::Descriptor { number }), taken) {
                     (true, Some(fd)) => Ok(Some(fd)),
-                    // The kernel drops what there is no room for.
-                    (true, None) => Err(NoAnswer::Starved(Errno::EMFILE)),
                     _ => Err(NoAnswer::Stranger(Refusal::Malformed)),
                 };
             }

@@ -149,9 +149,17 @@ fn fit_budget() {
     ONCE.call_once(|| {
         let budget = Budget::process();
         let room = crate::topo::detect::memory_room(std::path::Path::new("/"));
-        if let Some(room) = room.filter(|_| std::env::var_os("RINGTREE_STAGING").is_none()) {
+        let Some(room) = room else { return };
+        if std::env::var_os("RINGTREE_STAGING").is_none() {
             let share = usize::try_from(room.left / SHARE).unwrap_or(usize::MAX);
             budget.set_limit(budget.limit().min(share));
+        } else if budget.limit() as u64 > room.left {
+            log::warn!(
+                "RINGTREE_STAGING is {} bytes, the memory limit of the control group {} leaves {}: the kernel may kill this process",
+                budget.limit(),
+                room.folder,
+                room.left
+            );
         }
     });
 }

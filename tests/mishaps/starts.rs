@@ -31,7 +31,7 @@ fn kill_one(seed: u64, number: u64, meeting: Meeting) -> Vec<Saw> {
     let mut chance = Chance::new(seed, 3000 + number + 1000 * meeting as u64);
     let size = 2 + chance.below(3) as usize;
     // The process that serves the start at an address is rank 0's.
-    let victim = if number % 2 == 0 { 0 } else { chance.below(size as u64) as usize };
+    let victim = if number.is_multiple_of(2) { 0 } else { chance.below(size as u64) as usize };
     let mut job = Job::new("mix", size, meeting).with(SEED, seed + number);
     job = job.with("RINGTREE_INIT_TIMEOUT", INIT_TIMEOUT).start_all();
     job.expect(victim, "joining");

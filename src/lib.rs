@@ -92,7 +92,7 @@
 //! | RINGTREE_TIMEOUT | longest wait without progress inside an operation, in seconds (300) |
 //! | RINGTREE_INIT_TIMEOUT | longest wait for the ranks to come together, in seconds (120) |
 //! | RINGTREE_REPRODUCIBLE | 1: bits that depend on nothing but the data and the ranks |
-//! | RINGTREE_STAGING | bytes of slots that the communicators of this process may use (128M) |
+//! | RINGTREE_STAGING | bytes of slots that the communicators of this process may use (128M, or an eighth of what a memory limit leaves) |
 //! | RINGTREE_ALGORITHM, RINGTREE_CHUNK, RINGTREE_TRANSPORT | force a choice |
 //! | RINGTREE_FETCH | auto, off, or bytes: when ranks copy straight from each other's private memory (process_vm_readv) |
 //! | RINGTREE_DOMAINS | which ranks are near each other: auto, flat, or sizes of domains of consecutive ranks, as 4,4 (auto) |

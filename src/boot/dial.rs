@@ -10,10 +10,10 @@ use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, getsockopt, socket, sockopt};
 
 use super::connection::{Broken, Connection};
-use super::host::{host_mark, random, socket_name};
+use super::host::{host_mark, out_of_descriptors, random, socket_name};
 use super::message::{Endpoint, Message};
 use super::wire::{Event, Refusal, Secret, Wire};
-use crate::Result;
+use crate::{Error, Result};
 
 /// The first and the longest pause between two tries.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
@@ -75,6 +75,15 @@ pub(crate) enum NoAnswer {
     Late(String),
     /// What was being watched meanwhile has something to say.
     Interrupted,
+    /// This process has no descriptors left: waiting does not help.
+    Starved(Errno),
+}
+
+impl NoAnswer {
+    /// The error of a process without descriptors.
+    pub(crate) fn starved(errno: Errno, doing: &str) -> Error {
+        Error::from_errno(doing, errno as i32, "Raise the limit of open files of this process (`ulimit -n`)")
+    }
 }
 
 /// Why one try failed.
@@ -138,7 +147,10 @@ impl Dial<'_> {
     fn open(&self) -> std::result::Result<Connection, Setback> {
         let mut connection = self.connect().map_err(|error| match error.kind() {
             std::io::ErrorKind::ConnectionRefused if !self.patient => Setback::Final(NoAnswer::Nobody),
-            _ => Setback::Again(error.to_string()),
+            _ => match out_of_descriptors(&error) {
+                Some(errno) => Setback::Final(NoAnswer::Starved(errno)),
+                None => Setback::Again(error.to_string()),
+            },
         })?;
         connection.wire().expect_up_to(self.limit);
         connection.flush();

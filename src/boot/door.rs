@@ -28,6 +28,8 @@ use crate::{Error, Result};
 const FRAME: usize = 256;
 /// The pause before a giver that hung up is asked again.
 const AGAIN: Duration = Duration::from_millis(5);
+/// How long a giver without descriptors waits for some to become free.
+const STARVING: Duration = Duration::from_secs(1);
 /// How long a giver whose door is gone may go on living as far as its hub knows.
 const OBITUARY: Duration = Duration::from_millis(500);
 
@@ -66,11 +68,23 @@ impl Rendezvous {
                 }));
             }
             self.open_the_door(&mut guests, deadline);
+            if let Some((since, errno)) = self.door.starved()
+                && since.elapsed() > STARVING
+            {
+                return Err(self.starve(errno, "handing shared memory to the other ranks"));
+            }
             self.look_for_news("share_fd")?;
             guests = self.hear(guests, &mut waiting);
         }
         self.early = waiting;
         Ok(())
+    }
+
+    /// This process has no descriptors left: the others hear of it, this rank gets the system's own error.
+    fn starve(&mut self, errno: Errno, doing: &str) -> Error {
+        let error = NoAnswer::starved(errno, doing);
+        self.give_up(Failure::Aborted { rank: self.rank, reason: error.to_string() });
+        error
     }
 
     fn open_the_door(&mut self, guests: &mut Vec<Connection>, deadline: Instant) {
@@ -162,6 +176,9 @@ impl Rendezvous {
             }
             Err(NoAnswer::Nobody) => return Err(self.await_obituary(from)),
             Err(NoAnswer::Stranger(refusal)) => Failure::Corrupt { rank: from, what: refusal.to_string() },
+            Err(NoAnswer::Starved(errno)) => {
+                return Err(self.starve(errno, &format!("receiving shared memory from rank {from}")));
+            }
             Err(NoAnswer::Late(_)) => Failure::Late {
                 ranks: vec![from],
                 what: format!("rank {} waits for a descriptor from it", self.rank),
@@ -253,6 +270,8 @@ fn take_descriptor(
                 wait(&mut [connection.interest()], Some(soon));
                 continue;
             }
+            // The kernel has dropped the descriptor: there was no room for it here.
+            Err(Errno::ENOBUFS) => return Err(NoAnswer::Starved(Errno::EMFILE)),
             Err(_) => return Ok(None),
         }
         match connection.next_event() {

@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::socket::{getsockopt, sockopt};
 
@@ -36,6 +37,8 @@ pub(crate) struct Gate {
     strangers: VecDeque<Stranger>,
     room: usize,
     paused_until: Option<Instant>,
+    /// Since when connections have been refused by the system, and why.
+    starved: Option<(Instant, Errno)>,
 }
 
 impl Gate {
@@ -47,7 +50,13 @@ impl Gate {
             strangers: VecDeque::new(),
             room: STRANGERS,
             paused_until: None,
+            starved: None,
         }
+    }
+
+    /// Since when no connection could be taken, and the system's reason.
+    pub(crate) fn starved(&self) -> Option<(Instant, Errno)> {
+        self.starved
     }
 
     /// So many ranks will come.
@@ -125,14 +134,19 @@ impl Gate {
                         );
                     }
                     self.strangers.push_back(Stranger { connection, until: now + HANDSHAKE });
+                    self.starved = None;
                 }
                 Ok(None) => {}
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
                 Err(error) if matches!(error.raw_os_error(), Some(libc::EINTR | libc::ECONNABORTED)) => {}
                 Err(error) => {
-                    log::warn!(
-                        "bootstrap: no connection can be taken ({error}); raise the limit of open files (`ulimit -n`)"
-                    );
+                    if self.starved.is_none() {
+                        log::warn!(
+                            "bootstrap: no connection can be taken ({error}); raise the limit of open files (`ulimit -n`)"
+                        );
+                    }
+                    let errno = error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
+                    self.starved.get_or_insert((now, errno));
                     self.paused_until = Some(now + PAUSE);
                     return;
                 }

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::UnixListener;
 
+use nix::errno::Errno;
 use nix::sys::socket::{Backlog, listen};
 
 use super::config::BootConfig;
@@ -20,11 +21,29 @@ pub(crate) fn random<const N: usize>() -> Result<[u8; N]> {
     Ok(bytes)
 }
 
+/// The error number, if this process or the system has no descriptors left.
+pub(crate) fn out_of_descriptors(error: &std::io::Error) -> Option<Errno> {
+    match error.raw_os_error() {
+        Some(libc::EMFILE) => Some(Errno::EMFILE),
+        Some(libc::ENFILE) => Some(Errno::ENFILE),
+        _ => None,
+    }
+}
+
 /// The mark that processes share which see the same boot of the same machine, the same process ids, the same abstract Unix sockets (they
 /// belong to a network namespace) and the same user. Where the kernel hides any of these, the mark is random: no process shares it, and
 /// TCP serves.
 pub(crate) fn host_mark() -> Result<HostMark> {
     let boot = std::fs::read("/proc/sys/kernel/random/boot_id");
+    // A random mark would only put the error off, to a place where it says something else.
+    if let Some(errno) = boot.as_ref().err().and_then(out_of_descriptors) {
+        let what = "reading /proc/sys/kernel/random/boot_id";
+        return Err(Error::from_errno(
+            what,
+            errno as i32,
+            "Raise the limit of open files of this process (`ulimit -n`)",
+        ));
+    }
     let (pids, net) = (std::fs::read_link("/proc/self/ns/pid"), std::fs::read_link("/proc/self/ns/net"));
     let (Ok(boot), Ok(pids), Ok(net)) = (boot, pids, net) else { return random() };
     let user = nix::unistd::geteuid().as_raw().to_le_bytes();

@@ -12,6 +12,7 @@
 //! ```
 
 use std::fmt;
+use std::sync::Arc;
 
 use super::config::{BootConfig, JobSecret};
 use super::host::{listen_here, random};
@@ -46,6 +47,15 @@ impl UniqueId {
         let id = UniqueId::assemble(random()?, root, random()?);
         Hub::start_root(&id.secret, listeners, config.timeout)?;
         Ok(id)
+    }
+
+    /// A new id that is served as long as somebody holds what comes with it, or all ranks have come.
+    pub(crate) fn while_wanted(config: &BootConfig) -> Result<(UniqueId, Arc<()>)> {
+        let (root, listeners) = listen_here(config)?;
+        let id = UniqueId::assemble(random()?, root, random()?);
+        let wanted = Arc::new(());
+        Hub::start_root_while(&wanted, &id.secret, listeners, config.timeout)?;
+        Ok((id, wanted))
     }
 
     /// A new id, and what may be shown of it on the way to ranks that know the job's secret: there the id's own secret is replaced by a random

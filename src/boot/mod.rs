@@ -35,5 +35,6 @@ pub use id::UniqueId;
 pub use launcher::{Launch, Meeting, detect};
 pub use meet::meet;
 pub use message::{MAX_PART, MAX_RANKS};
+pub(crate) use rendezvous::{Known, join_knowing};
 pub use rendezvous::{Rendezvous, join};
 pub use store::{Store, fetch_id, publish_id};

@@ -26,6 +26,9 @@ const PARTING: Duration = Duration::from_secs(1);
 /// How long a rank that was told of a failure waits until all others are told: its process may serve them, and may end when it returns.
 const LEAVE: Duration = Duration::from_millis(500);
 
+/// How often a rank that waits for others to come looks whether those that it knows are still there.
+const GLANCE: Duration = Duration::from_millis(50);
+
 /// What a rank knows of another one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peer {
@@ -68,8 +71,38 @@ impl std::fmt::Debug for Rendezvous {
     }
 }
 
+/// What a rank knows of the others before it has met them.
+#[derive(Clone, Copy)]
+pub(crate) struct Known<'a> {
+    /// The rank whose process made the id.
+    pub(crate) creator: Option<usize>,
+    /// A rank that is gone, and how that was noticed: asked again and again while this one waits for the others to come.
+    pub(crate) lost: &'a dyn Fn() -> Option<(usize, String)>,
+}
+
+impl Known<'_> {
+    pub(crate) fn nothing() -> Known<'static> {
+        Known { creator: None, lost: &|| None }
+    }
+
+    fn failure(&self) -> Option<Failure> {
+        (self.lost)().map(|(rank, how)| Failure::Lost { rank, how })
+    }
+}
+
 /// Checks in as rank `rank` of `size` and returns when all ranks have done so; an error tells who never came, who came twice, who ended.
 pub fn join(id: &UniqueId, rank: usize, size: usize, config: &BootConfig) -> Result<Rendezvous> {
+    join_knowing(id, rank, size, config, Known::nothing())
+}
+
+/// The same for a rank that knows some of the others.
+pub(crate) fn join_knowing(
+    id: &UniqueId,
+    rank: usize,
+    size: usize,
+    config: &BootConfig,
+    known: Known<'_>,
+) -> Result<Rendezvous> {
     if size == 0 || size > MAX_RANKS || rank >= size {
         return Err(Error::misuse(
             format!("rank {rank} of {size} ranks"),
@@ -77,7 +110,8 @@ pub fn join(id: &UniqueId, rank: usize, size: usize, config: &BootConfig) -> Res
         ));
     }
     let begun = Instant::now();
-    let joining = Joining::prepare(id, rank, size, config, begun)?;
+    let mut joining = Joining::prepare(id, rank, size, config, begun)?;
+    (joining.known, joining.creator) = (known, known.creator);
     let Entered { connection, served_by, door } = joining.meet()?;
     let grace = GRACE + LEVEL_GRACE * (1 + depth_below(None, size));
     let mut rendezvous = Rendezvous {
@@ -123,6 +157,7 @@ struct Joining<'a> {
     branch: Vec<Listener>,
     door: (UnixName, Listener),
     creator: Option<usize>,
+    known: Known<'a>,
 }
 
 /// A rank in the tree.
@@ -150,7 +185,18 @@ impl<'a> Joining<'a> {
         let door = (name, Listener::Unix(listen_unix(&socket_name(&name))?));
         let record = Record { rank, size, pid: std::process::id(), host_name: host_name(), listens };
         let deadline = begun + config.timeout;
-        Ok(Joining { id, rank, size, timeout: config.timeout, deadline, record, branch, door, creator: None })
+        Ok(Joining {
+            id,
+            rank,
+            size,
+            timeout: config.timeout,
+            deadline,
+            record,
+            branch,
+            door,
+            creator: None,
+            known: Known::nothing(),
+        })
     }
 
     fn place(&self) -> Place {
@@ -192,14 +238,26 @@ impl<'a> Joining<'a> {
             patient: false,
             limit: SMALL_FRAME,
         };
-        match ask(&dial, &Message::CheckIn(self.record.clone()), &mut || false) {
+        let mut lost = None;
+        let answer = ask(&dial, &Message::CheckIn(self.record.clone()), &mut || {
+            lost = self.known.failure();
+            lost.is_some()
+        });
+        match answer {
             Ok((connection, Message::Welcome)) => Ok(connection),
             Ok((connection, Message::Failed(failure))) => {
                 connection.close_gently(Duration::from_millis(100));
                 Err(failure.into_error(self.place()))
             }
             Ok((_, message)) => Err(self.nonsense(&message)),
-            Err(reason) => Err(no_root(&target, &reason, self.timeout)),
+            Err(reason) => Err(match (lost, reason, self.creator) {
+                (Some(failure), _, _) => failure.into_error(self.place()),
+                (None, NoAnswer::Nobody, Some(rank)) => {
+                    let how = format!("its process, which serves the start at {target}, is not there any more");
+                    Failure::Lost { rank, how }.into_error(self.place())
+                }
+                (None, reason, _) => no_root(&target, &reason, self.timeout),
+            }),
         }
     }
 
@@ -213,7 +271,15 @@ impl<'a> Joining<'a> {
     fn await_go(&mut self, root: &mut Connection) -> Result<Option<(usize, Endpoint)>> {
         let deadline = self.deadline + GRACE;
         loop {
-            match root.await_message(deadline) {
+            let glance = deadline.min(Instant::now() + GLANCE);
+            match root.await_message(glance) {
+                Ok(None) if glance < deadline => {
+                    if let Some(failure) = self.known.failure() {
+                        root.send(&Message::Failed(failure.clone()));
+                        root.await_end(LEAVE);
+                        return Err(failure.into_error(self.place()));
+                    }
+                }
                 Ok(Some(Message::Creator { rank })) if rank < self.size => self.creator = Some(rank),
                 Ok(Some(Message::Go { parent: to })) if to.map(|(rank, _)| rank) == parent(self.rank) => {
                     return Ok(to);
@@ -268,6 +334,10 @@ impl<'a> Joining<'a> {
                 Failure::Lost { rank: above, how: "its process ended before its part of the tree stood".into() }
             }
             Err(NoAnswer::Stranger(refusal)) => Failure::Corrupt { rank: above, what: refusal.to_string() },
+            Err(NoAnswer::Starved(errno)) => Failure::Aborted {
+                rank: self.rank,
+                reason: NoAnswer::starved(errno, &format!("connecting to rank {above}")).to_string(),
+            },
             Err(NoAnswer::Late(why)) => Failure::Aborted {
                 rank: self.rank,
                 reason: format!("it can't reach rank {above}: {why}. Set RINGTREE_ADDRESS on that rank's host"),
@@ -312,6 +382,7 @@ fn no_root(target: &Target, reason: &NoAnswer, timeout: Duration) -> Error {
             format!("what answers at {target} is not this job's rendezvous: {refusal}"),
             "Hand every rank the same unique id, unchanged",
         ),
+        NoAnswer::Starved(errno) => NoAnswer::starved(*errno, &format!("connecting to the rendezvous at {target}")),
         NoAnswer::Late(_) | NoAnswer::Interrupted => Error::start(
             format!(
                 "the rendezvous at {target} could not be reached within {} s ({})",

@@ -3,7 +3,7 @@
 use super::setup::over_shm;
 use super::split::Parent;
 use super::{Communicator, neighbours, setup};
-use crate::boot::{BootConfig, Rendezvous, UniqueId, join};
+use crate::boot::{BootConfig, Known, Meeting, Rendezvous, UniqueId, join, join_knowing};
 use crate::config::{Config, Fetch, Transport};
 use crate::error::{Error, Result};
 use crate::plan::World;
@@ -77,7 +77,9 @@ impl Communicator {
         boot.timeout = config.init_timeout;
         boot.one_host |= launch.is_one_host();
         let id = crate::boot::meet(&launch, &boot)?;
-        meet(join(&id, launch.rank, launch.size, &boot)?, config, None).map(Some)
+        let creator = if matches!(launch.meeting, Meeting::Id(_)) { None } else { Some(0) };
+        let known = Known { creator, ..Known::nothing() };
+        meet(join_knowing(&id, launch.rank, launch.size, &boot, known)?, config, None).map(Some)
     }
 }
 
@@ -88,7 +90,11 @@ pub(super) fn meet(mut meeting: Rendezvous, config: &Config, parent: Option<&Par
             let windows = parent.is_some_and(|parent| parent.lend(&mut links));
             let communicator = over_shm(links, config, &world, windows);
             // Nobody leaves before all have marked themselves present: from here on deaths are noticed in the segment.
-            meeting.barrier()?;
+            if let Err(error) = meeting.barrier() {
+                // Some may have heard that all are present, and wait for this rank in the segment.
+                communicator.shared.door.end_because(&error);
+                return Err(error);
+            }
             Ok(communicator)
         }
         Err(error) => {

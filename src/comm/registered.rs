@@ -6,6 +6,7 @@ use super::requests::Requests;
 use crate::error::{Error, Result};
 use crate::exec::Element;
 use crate::transport::shm::Piece;
+use bytemuck::{Pod, Zeroable};
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
@@ -62,7 +63,10 @@ impl Communicator {
             Error::misuse(format!("{len} elements of {} are more than memory has", T::TYPE), "Ask for less")
         })?;
         let memory = match &self.shared.heap {
-            Some(heap) => heap.allocate(bytes).map(Memory::Shared),
+            Some(heap) => {
+                let fits = self.fits_in_group(bytes)?;
+                fits.and_then(|()| heap.allocate(bytes)).map(Memory::Shared)
+            }
             None => Ok(Memory::Own(vec![0; bytes.div_ceil(size_of::<T0>())])),
         };
         // Whether all have it decides how all plan from now on, so all must hear of it.
@@ -83,6 +87,43 @@ impl Communicator {
             Memory::Own(own) => own.as_mut_ptr().cast(),
         };
         Ok(Registered { memory, at, len })
+    }
+}
+
+/// What this rank is about to reserve, for those that share its memory limit.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct Wish {
+    bytes: u64,
+    /// The control group with the limit; 0: none.
+    group: u64,
+}
+
+impl Communicator {
+    /// Whether what the ranks of this rank's control group want together is within its memory limit. Past it the kernel would kill one of
+    /// them. The outer error is one of the exchange.
+    fn fits_in_group(&self, bytes: usize) -> Result<Result<()>> {
+        let room = crate::topo::detect::memory_room(std::path::Path::new("/"));
+        let wish = Wish { bytes: bytes as u64, group: room.as_ref().map_or(0, |room| room.group) };
+        let mut wishes = vec![Wish::zeroed(); self.size()];
+        let (own, all) = (bytemuck::bytes_of(&wish), bytemuck::cast_slice_mut::<_, u8>(&mut wishes));
+        self.perform_freely(&Requests(self).all_gather(own, all)?)?;
+        let Some(room) = room else { return Ok(Ok(())) };
+        let mine = wishes.iter().filter(|other| other.group == room.group);
+        let together = mine.fold(0u64, |sum, other| sum.saturating_add(other.bytes));
+        // The processes need some memory beside it.
+        let left = room.left.saturating_sub(room.limit / 16);
+        if together <= left {
+            return Ok(Ok(()));
+        }
+        Ok(Err(Error::misuse(
+            format!(
+                "{bytes} bytes of registered memory ({together} with those that other ranks ask for now) do not fit: the memory limit of \
+                 the control group {} is {} bytes, of which {} are left",
+                room.folder, room.limit, room.left
+            ),
+            "Ask for less, or raise the limit (the container's, the batch system's, memory.max)",
+        )))
     }
 }
 

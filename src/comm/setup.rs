@@ -7,6 +7,7 @@ use crate::config::{Config, Fetch, Transport};
 use crate::error::{Error, Result};
 use crate::exec::{Session, Settings, USUAL_CACHE};
 use crate::plan::{MIN_SLOTS, Tuning, World};
+use crate::sys::process::Watched;
 use crate::topo::detect::last_level_cache;
 use crate::transport::local::{LocalDoor, LocalLinks};
 use crate::transport::shm::{Budget, HeapAllocator, Heaps, Holder, Life, POINT_TO_POINT, Segment, ShmLinks, Shown};
@@ -20,6 +21,11 @@ pub(super) trait Door: Send + Sync {
     fn abort(&self, reason: &str);
     /// Says that this rank takes part no more.
     fn leave(&self);
+    /// Ends the communicator for all ranks because of an error that names who is to blame.
+    fn end_because(&self, error: &Error);
+    /// Why the communicator is of no further use, as far as can be seen without an operation: it was ended, or the process of one of
+    /// these ranks is gone. The rank is one of the communicator's.
+    fn ended(&self, ranks: &[usize]) -> Option<(usize, String)>;
 }
 
 impl Door for LocalDoor {
@@ -30,11 +36,21 @@ impl Door for LocalDoor {
     fn leave(&self) {
         self.leave();
     }
+
+    fn end_because(&self, error: &Error) {
+        self.abort(&error.to_string());
+    }
+
+    fn ended(&self, _ranks: &[usize]) -> Option<(usize, String)> {
+        None
+    }
 }
 
 struct ShmDoor {
     segment: Arc<Segment>,
     rank: u32,
+    /// The other ranks' processes.
+    processes: Vec<Option<Arc<Watched>>>,
 }
 
 impl Door for ShmDoor {
@@ -47,6 +63,28 @@ impl Door for ShmDoor {
     fn leave(&self) {
         self.segment.status(self.rank).set_life(Life::Left);
         self.segment.wake_all();
+    }
+
+    fn end_because(&self, error: &Error) {
+        let (kind, culprit, text) = match error {
+            Error::PeerLost { rank, how, .. } => (Abort::LOST, *rank as u32, how.clone()),
+            Error::Aborted { rank, reason, .. } => (Abort::CALLED, *rank as u32, reason.clone()),
+            Error::Timeout { ranks, waiting_for, .. } if !ranks.is_empty() => {
+                (Abort::TIMEOUT, ranks[0] as u32, waiting_for.clone())
+            }
+            other => (Abort::CALLED, self.rank, other.to_string()),
+        };
+        self.segment.abort(&Abort { by: self.rank, kind, culprit, other: culprit, text });
+    }
+
+    fn ended(&self, ranks: &[usize]) -> Option<(usize, String)> {
+        if let Some(by) = self.segment.header().aborter() {
+            return Some((by as usize, "it has ended the communicator that is being split".into()));
+        }
+        ranks.iter().find_map(|rank| {
+            let process = self.processes.get(*rank)?.as_ref().filter(|process| process.gone())?;
+            Some((*rank, format!("process {} on this host has ended (killed, crashed or exited)", process.pid())))
+        })
     }
 }
 
@@ -110,8 +148,34 @@ pub(super) fn over_reference(links: LocalLinks, config: &Config, world: &World) 
     })
 }
 
+/// The part of what a control group's memory limit leaves that the slots of one process may take: other ranks are in the group too, and
+/// the program itself needs memory.
+const SHARE: u64 = 8;
+
+/// Fits the process's budget for slots to the memory limit of its control group, where the user has not set it.
+fn fit_budget() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let budget = Budget::process();
+        let room = crate::topo::detect::memory_room(Path::new("/"));
+        let Some(room) = room else { return };
+        if std::env::var_os("RINGTREE_STAGING").is_none() {
+            let share = usize::try_from(room.left / SHARE).unwrap_or(usize::MAX);
+            budget.set_limit(budget.limit().min(share));
+        } else if budget.limit() as u64 > room.left {
+            log::warn!(
+                "RINGTREE_STAGING is {} bytes, the memory limit of the control group {} leaves {}: the kernel may kill this process",
+                budget.limit(),
+                room.folder,
+                room.left
+            );
+        }
+    });
+}
+
 /// A communicator over the links of one host, made for that world.
 pub(super) fn over_shm(links: ShmLinks, config: &Config, world: &World, windows: bool) -> Communicator {
+    fit_budget();
     let (segment, rank) = (links.segment().clone(), links.rank());
     segment.status(rank).set_life(Life::Present);
     let heap = Some(HeapAllocator::new(segment.clone(), rank));
@@ -120,8 +184,10 @@ pub(super) fn over_shm(links: ShmLinks, config: &Config, world: &World, windows:
     let kind = if segment.is_private() { Kind::Threads { processors, fetch_from } } else { Kind::Processes };
     let mut settings = settings(config, world, windows, processors);
     settings.tuning.fetch_from = fetch_from;
+    let watched = |rank| links.process(rank).map(|process| Watched::open(process.pid()));
+    let processes = (0..segment.ranks()).map(watched).collect();
     let engine = Box::new(Session::new(links, settings));
-    let door = Arc::new(ShmDoor { segment, rank });
+    let door = Arc::new(ShmDoor { segment, rank, processes });
     Communicator::over(Parts { engine, door, heap, heaps, windows, kind, world: world.clone(), config: config.clone() })
 }
 

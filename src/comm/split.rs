@@ -4,13 +4,14 @@
 //!   all_gather (color, key) ──> the new sets, each in order of (key, old rank)
 //!   all_gather invitations  ──> the first of each set has written one: a unique id, or for threads the number of a segment
 //!   each set meets as any other communicator does
+//!   barrier                 ──> processes only: whoever is gone by now is named by all, also by those who could not meet without it
 //! ```
 
 use super::processes::meet;
 use super::requests::Requests;
 use super::setup::over_shm;
 use super::{Communicator, neighbours, setup};
-use crate::boot::{BootConfig, UniqueId, join};
+use crate::boot::{BootConfig, Known, UniqueId, join_knowing};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::plan::{MIN_SLOTS, World};
@@ -43,21 +44,42 @@ impl Communicator {
         }
 
         let parent = Parent { of: self, members: &members };
-        let invitation = if leads { self.shared.kind.invite(&parent.world(), &config) } else { Ok([0; INVITATION]) };
+        let invitation =
+            if leads { self.shared.kind.invite(&parent.world(), &config) } else { Ok(Invitation::default()) };
         let mut invitations = vec![0u8; INVITATION * self.size()];
-        let own = invitation.as_ref().unwrap_or(&[0; INVITATION]);
-        self.perform_freely(&Requests(self).all_gather(own, &mut invitations)?)?;
-        invitation?;
-        let Some(first) = members.first() else { return Ok(None) };
-        let invitation = &invitations[first * INVITATION..][..INVITATION];
-        let place = members.iter().position(|rank| *rank == self.rank()).unwrap_or(0);
-        self.shared.kind.accept(invitation, place, &parent, &config).map(Some)
+        let own = invitation.as_ref().map_or([0; INVITATION], |invitation| invitation.bytes);
+        self.perform_freely(&Requests(self).all_gather(&own, &mut invitations)?)?;
+        // The place to meet is kept up until this rank has met all others, or has heard that it won't.
+        let made = invitation.as_ref().map_err(Error::clone).and_then(|_| {
+            let Some(first) = members.first() else { return Ok(None) };
+            let invitation = &invitations[first * INVITATION..][..INVITATION];
+            let place = members.iter().position(|rank| *rank == self.rank()).unwrap_or(0);
+            self.shared.kind.accept(invitation, place, &parent, &config).map(Some)
+        });
+        if self.shared.kind == Kind::Processes {
+            // An error of the meeting has the numbers that ranks would have had in the new communicator, and may not know who is gone.
+            self.perform_freely(&Requests(self).barrier()?)?;
+        }
+        made
     }
 
     /// A communicator of the same ranks whose operations are independent of this one's.
     pub fn duplicate(&self) -> Result<Communicator> {
         let copy = self.split(Some(0), self.rank() as i32)?;
         copy.ok_or_else(|| Error::misuse("a duplicate without members", "Report this"))
+    }
+}
+
+/// What the first rank of a new set tells the others.
+struct Invitation {
+    bytes: [u8; INVITATION],
+    /// Keeps the place where processes meet.
+    _wanted: Option<Arc<()>>,
+}
+
+impl Default for Invitation {
+    fn default() -> Invitation {
+        Invitation { bytes: [0; INVITATION], _wanted: None }
     }
 }
 
@@ -77,6 +99,12 @@ impl Parent<'_> {
     pub(super) fn lend(&self, links: &mut ShmLinks) -> bool {
         links.inherit_heaps(&self.of.shared.heaps, self.members);
         self.of.shared.windows.load(Ordering::Relaxed)
+    }
+
+    /// A reason not to wait for the others: one of them is gone, or the parent has ended. With the number in the new communicator.
+    fn ended(&self) -> Option<(usize, String)> {
+        let (rank, how) = self.of.shared.door.ended(self.members)?;
+        Some((self.members.iter().position(|member| *member == rank).unwrap_or(0), how))
     }
 }
 
@@ -101,13 +129,14 @@ enum Made {
 static MADE: Mutex<Option<HashMap<u64, (Made, usize)>>> = Mutex::new(None);
 
 impl Kind {
-    fn invite(self, world: &World, config: &Config) -> Result<[u8; INVITATION]> {
+    fn invite(self, world: &World, config: &Config) -> Result<Invitation> {
         let made = match self {
             Kind::Processes => {
                 let mut boot = BootConfig::from_env()?;
                 boot.timeout = config.init_timeout;
                 boot.one_host = true;
-                return Ok(*UniqueId::with_config(&boot)?.as_bytes());
+                let (id, wanted) = UniqueId::while_wanted(&boot)?;
+                return Ok(Invitation { bytes: *id.as_bytes(), _wanted: Some(wanted) });
             }
             Kind::Threads { .. } => Made::Segment(Arc::new(Segment::private(world.size())?)),
             Kind::Reference => Made::Reference(LocalLinks::world_of(world, MIN_SLOTS).into_iter().map(Some).collect()),
@@ -116,8 +145,8 @@ impl Kind {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let mut table = MADE.lock().unwrap_or_else(PoisonError::into_inner);
         table.get_or_insert_default().insert(number, (made, world.size() as usize));
-        let mut invitation = [0; INVITATION];
-        invitation[..8].copy_from_slice(&number.to_le_bytes());
+        let mut invitation = Invitation::default();
+        invitation.bytes[..8].copy_from_slice(&number.to_le_bytes());
         Ok(invitation)
     }
 
@@ -137,7 +166,9 @@ impl Kind {
             let mut boot = BootConfig::from_env()?;
             boot.timeout = config.init_timeout;
             boot.one_host = true;
-            return meet(join(&UniqueId::from_bytes(invitation)?, rank, size, &boot)?, config, Some(parent));
+            let id = UniqueId::from_bytes(invitation)?;
+            let known = Known { creator: Some(0), lost: &|| parent.ended() };
+            return meet(join_knowing(&id, rank, size, &boot, known)?, config, Some(parent));
         }
         let world = parent.world();
         let number = u64::from_le_bytes(invitation[..8].try_into().map_err(|_| refused())?);

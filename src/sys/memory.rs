@@ -7,6 +7,17 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 
+const FILE_SIZE_ADVICE: &str =
+    "Raise the file size limit (ulimit -f) of this process to unlimited; no memory is used before it is touched";
+
+/// The largest file that this process may make.
+fn file_size_limit() -> Option<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the kernel writes the limit, which lives on this stack.
+    let known = unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &raw mut limit) } == 0;
+    (known && limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur)
+}
+
 /// A memfd of fixed size. Its pages exist once they are touched.
 #[derive(Debug)]
 pub struct SharedFile {
@@ -18,6 +29,14 @@ impl SharedFile {
     /// Makes one. The name is for /proc only.
     pub fn create(name: &str, len: usize) -> Result<SharedFile> {
         let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+        // Past this limit the kernel ends the process with a signal (SIGXFSZ) before the call could fail.
+        if file_size_limit().is_some_and(|limit| limit < len as u64) {
+            return Err(Error::from_errno(
+                format!("cannot size shared memory to {len} bytes"),
+                libc::EFBIG,
+                FILE_SIZE_ADVICE,
+            ));
+        }
         let fd = memfd_create(name, flags).map_err(|errno| {
             Error::from_errno("cannot create shared memory (memfd_create)", errno as i32, descriptor_advice(errno))
         })?;
@@ -25,7 +44,7 @@ impl SharedFile {
             Error::from_errno(
                 format!("cannot size shared memory to {len} bytes (ftruncate)"),
                 errno as i32,
-                "Raise the file size limit (ulimit -f) of this process; no memory is used before it is touched",
+                FILE_SIZE_ADVICE,
             )
         })?;
         let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;

@@ -39,7 +39,8 @@ impl Watched {
                 let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
                 matches!(poll(&mut fds, PollTimeout::ZERO), Ok(n) if n > 0)
             }
-            None => matches!(state_of(self.pid), None | Some('Z' | 'X')),
+            // That procfs does not tell (hidden, no descriptors left) is no sign of death.
+            None => !exists(self.pid) || matches!(state_of(self.pid), Some('Z' | 'X')),
         }
     }
 
@@ -66,6 +67,11 @@ fn pidfd_open(pid: i32) -> Option<OwnedFd> {
     Some(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Whether there is a process of that number, of whatever user.
+fn exists(pid: i32) -> bool {
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), None) != Err(nix::errno::Errno::ESRCH)
+}
+
 /// The state letter of /proc/PID/stat.
 fn state_of(pid: i32) -> Option<char> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
@@ -89,5 +95,18 @@ mod tests {
         }
         child.wait().unwrap();
         assert_eq!(watched.describe(), "gone");
+    }
+
+    #[test]
+    fn without_a_descriptor_the_process_is_asked_for_by_its_number() {
+        let mut child = Command::new("sleep").arg("100").stdin(Stdio::null()).spawn().unwrap();
+        let watched = Watched { pid: child.id() as i32, pidfd: None };
+        assert!(!watched.gone());
+        child.kill().unwrap();
+        while !watched.gone() {
+            std::thread::yield_now();
+        }
+        child.wait().unwrap();
+        assert!(watched.gone());
     }
 }

@@ -9,6 +9,7 @@
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use nix::poll::PollFlags;
@@ -27,6 +28,8 @@ mod rounds;
 
 /// How long a hub that has failed waits for the ranks to take the news.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+/// How often a hub that may be called off looks whether it was.
+const GLANCE: Duration = Duration::from_millis(50);
 /// How long one that has proved the secret may take to say which rank it is.
 const INTRODUCTION: Duration = Duration::from_secs(5);
 /// How much longer than the hubs below it a hub waits, so that the one which knows the culprit names it.
@@ -97,6 +100,8 @@ pub(crate) struct Hub {
     farewelled: BTreeSet<usize>,
     said_bye: bool,
     over: Option<Over>,
+    /// Held by whoever wants this start, where that is known: when it is gone before all have come, nobody will come any more.
+    wanted: Option<Weak<()>>,
 }
 
 impl Hub {
@@ -122,6 +127,7 @@ impl Hub {
             farewelled: BTreeSet::new(),
             said_bye: false,
             over: None,
+            wanted: None,
         })
     }
 
@@ -129,6 +135,23 @@ impl Hub {
     pub(crate) fn start_root(secret: &Secret, listeners: Vec<Listener>, timeout: Duration) -> Result<()> {
         let hub = Hub::new(None, Gate::new(listeners, secret, "root"), timeout)?;
         hub.spawn("ringtree root")
+    }
+
+    /// The same for as long as `wanted` is held, or all have come.
+    pub(crate) fn start_root_while(
+        wanted: &Arc<()>,
+        secret: &Secret,
+        listeners: Vec<Listener>,
+        timeout: Duration,
+    ) -> Result<()> {
+        let mut hub = Hub::new(None, Gate::new(listeners, secret, "root"), timeout)?;
+        hub.wanted = Some(Arc::downgrade(wanted));
+        hub.spawn("ringtree root")
+    }
+
+    /// Whether nobody will come any more.
+    fn is_called_off(&self) -> bool {
+        !self.begun && self.wanted.as_ref().is_some_and(|wanted| wanted.strong_count() == 0)
     }
 
     /// Serves the children of `rank` from a thread of its own; what comes back leads `rank` itself to that hub.
@@ -212,7 +235,8 @@ impl Hub {
             Who::Unknown(since) => Some(since + INTRODUCTION),
             _ => None,
         });
-        let all = [self.gate.deadline(), meeting, round, idle, over];
+        let glance = (!self.begun && self.wanted.is_some()).then(|| Instant::now() + GLANCE);
+        let all = [self.gate.deadline(), meeting, round, idle, over, glance];
         all.into_iter().flatten().chain(strangers).min()
     }
 
@@ -272,6 +296,9 @@ impl Hub {
 
     fn finished(&self) -> bool {
         let quiet = self.links.iter().all(|link| !link.connection.has_output());
+        if quiet && self.is_called_off() {
+            return true;
+        }
         if let Some(over) = &self.over {
             let all_know = self.begun || self.size.is_some_and(|size| over.told.len() >= size);
             return (self.links.is_empty() && all_know) || Instant::now() >= over.until;

@@ -41,7 +41,11 @@ pub fn publish_id(store: &dyn Store, prefix: &str, id: &UniqueId) -> Result<()> 
 
 /// The unique id that rank 0 left under `prefix`, waiting up to `timeout` for it.
 pub fn fetch_id(store: &dyn Store, prefix: &str, timeout: Duration) -> Result<UniqueId> {
-    let value = store.get(&key(prefix), timeout)?;
+    let value = store.get(&key(prefix), timeout).map_err(|error| match error {
+        // Who else has not come, only rank 0 could know.
+        Error::Start { what, advice, .. } => Error::Start { what, missing: vec![0], advice },
+        other => other,
+    })?;
     let text = std::str::from_utf8(&value).unwrap_or_default();
     UniqueId::from_hex(text)
 }

@@ -244,6 +244,7 @@ impl TcpStore {
                 format!("no store server at {address} within {} s ({why})", timeout.as_secs_f64()),
                 "Look whether it was started and whether this host reaches it",
             ),
+            NoAnswer::Starved(errno) => NoAnswer::starved(errno, "connecting to the store"),
             NoAnswer::Nobody | NoAnswer::Interrupted => {
                 Error::start(format!("no store server at {address}"), "Start it first")
             }

@@ -47,15 +47,7 @@ pub(super) fn read_grants(tree: &mut Tree) -> Grants {
             grants.path = path.to_string();
         }
         let has = |name: &str| controllers.split(',').any(|controller| controller == name);
-        let mount = mounts.iter().find(|mount| {
-            let same = |name: &&str| mount.options.split(',').any(|option| option == *name);
-            if controllers.is_empty() {
-                mount.version2
-            } else {
-                !mount.version2 && controllers.split(',').any(|c| same(&c))
-            }
-        });
-        let Some(mount) = mount else { continue };
+        let Some(mount) = mount_of(&mounts, controllers) else { continue };
         for dir in levels(tree, mount, path) {
             if mount.version2 {
                 lower(&mut grants.quota, read(tree, &dir, "cpu.max", quota_v2));
@@ -70,6 +62,35 @@ pub(super) fn read_grants(tree: &mut Tree) -> Grants {
         }
     }
     grants
+}
+
+/// The mounted hierarchy of these controllers; of none: version 2.
+fn mount_of<'m>(mounts: &'m [Mount], controllers: &str) -> Option<&'m Mount> {
+    mounts.iter().find(|mount| {
+        let same = |name: &&str| mount.options.split(',').any(|option| option == *name);
+        if controllers.is_empty() {
+            mount.version2
+        } else {
+            !mount.version2 && controllers.split(',').any(|c| same(&c))
+        }
+    })
+}
+
+/// The directories that limit this process's memory, each with whether it is of version 2.
+pub(super) fn memory_levels(tree: &Tree) -> Vec<(String, bool)> {
+    let text = |path| tree.peek(path).unwrap_or_default();
+    let (groups, mounts) = (text("proc/self/cgroup"), text("proc/self/mountinfo"));
+    let mounts: Vec<Mount> = mounts.lines().filter_map(parse_mount).collect();
+    let mut found = Vec::new();
+    for (controllers, path) in groups.lines().filter_map(parse_group) {
+        if !controllers.is_empty() && !controllers.split(',').any(|controller| controller == "memory") {
+            continue;
+        }
+        if let Some(mount) = mount_of(&mounts, controllers) {
+            found.extend(levels(tree, mount, path).into_iter().map(|dir| (dir, mount.version2)));
+        }
+    }
+    found
 }
 
 impl PartialOrd for Quota {
@@ -143,7 +164,7 @@ fn quota_of(quota: u64, period: u64) -> Option<Quota> {
     (quota > 0 && period > 0).then(|| Quota { milli_cpus: (quota.saturating_mul(1000) / period).max(1) })
 }
 
-fn memory(text: &str) -> Option<u64> {
+pub(super) fn memory(text: &str) -> Option<u64> {
     text.parse().ok().filter(|&bytes| bytes < NO_LIMIT)
 }
 

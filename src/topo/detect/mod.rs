@@ -11,6 +11,7 @@
 //! | `home` | the cache and the node that a rank is bound to |
 //! | `limits` | what the kernel lets this process use |
 //! | `cgroup` | quota and memory limit of the control group, versions 1 and 2 |
+//! | `room` | what the memory limit still leaves |
 
 mod cache;
 mod cgroup;
@@ -18,12 +19,14 @@ mod home;
 mod host;
 mod limits;
 mod read;
+mod room;
 
 pub use cache::last_level_cache;
 pub use cgroup::Quota;
 pub use home::{Home, home};
 pub use limits::{Huge, HugePool, Limit, Limits, Shm};
 pub use read::Unseen;
+pub use room::Room;
 
 use super::graph::Host;
 use read::Tree;
@@ -46,6 +49,11 @@ pub fn detect(root: &Path) -> Found {
     let host = host::read_host(&mut tree);
     let limits = limits::read_limits(&mut tree);
     Found { host, limits, unseen: tree.unseen }
+}
+
+/// What the memory limit of this process's control group still leaves; nothing where there is no limit.
+pub fn memory_room(root: &Path) -> Option<Room> {
+    room::read_room(&mut Tree::at(root))
 }
 
 impl Found {
@@ -122,6 +130,10 @@ mod tests {
 
         pub(super) fn home(&self, cpus: &CpuSet) -> Home {
             home(&self.0, cpus)
+        }
+
+        pub(super) fn room(&self) -> Option<Room> {
+            memory_room(&self.0)
         }
     }
 

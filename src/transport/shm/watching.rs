@@ -4,7 +4,7 @@ use super::links::ShmLinks;
 use super::status::Life;
 use crate::sys::barrier;
 use crate::sys::process::Watched;
-use crate::transport::{Abort, Blocked, Entered, Links, Trouble, Watch};
+use crate::transport::{Abort, Blocked, Entered, Links, Suspect, Trouble, Watch};
 use std::time::{Duration, Instant};
 
 /// How long a rank that has claimed the abort may take to say why, before it counts as gone itself.
@@ -28,20 +28,41 @@ impl ShmLinks {
         }
     }
 
-    /// Whether that rank can't take part any more.
-    fn lost(&self, rank: u32, blocked: Blocked) -> Option<Trouble> {
+    /// A rank whose process has ended while it took part.
+    fn dead(&self, rank: u32) -> Option<Trouble> {
+        let process = self.process(rank).filter(|process| process.gone())?;
+        // One that has left first was read after its end: it left content.
+        (self.segment().status(rank).life() == Life::Present).then(|| {
+            let how = format!("process {} on this host has ended (killed, crashed or exited)", process.pid());
+            Trouble::Lost { rank, how }
+        })
+    }
+
+    /// A rank that is waited for and takes part no more.
+    fn left(&self, rank: u32) -> Option<Trouble> {
         let status = self.segment().status(rank);
-        match (status.life(), self.process(rank)) {
-            (Life::Left, _) if blocked.rank() == rank => {
-                let how = format!("it left the communicator after operation {}", status.progress().1);
-                Some(Trouble::Lost { rank, how })
+        (status.life() == Life::Left).then(|| {
+            let how = format!("it left the communicator after operation {}", status.progress().1);
+            Trouble::Lost { rank, how }
+        })
+    }
+
+    fn others(&self) -> impl Iterator<Item = u32> + use<> {
+        let own = self.rank();
+        (0..self.size()).filter(move |rank| *rank != own)
+    }
+
+    /// From `first` on, whom each waits for; the last one waits for nobody, is stopped, or was met before.
+    fn end_of_line(&self, first: u32) -> u32 {
+        let (mut rank, mut seen) = (first, vec![self.rank()]);
+        while !seen.contains(&rank) && !self.stopped(rank) {
+            seen.push(rank);
+            match self.waiting_for(rank).filter(|next| *next < self.size()) {
+                Some(next) => rank = next,
+                None => return rank,
             }
-            (Life::Present, Some(process)) if process.gone() => {
-                let how = format!("process {} on this host has ended (killed, crashed or exited)", process.pid());
-                Some(Trouble::Lost { rank, how })
-            }
-            _ => None,
         }
+        if rank == self.rank() { first } else { rank }
     }
 }
 
@@ -69,11 +90,12 @@ impl Watch for ShmLinks {
         if let Some(abort) = self.abort_reason() {
             return Some(Trouble::Aborted(abort));
         }
+        // The dead first: who left or does something else may do so because of them.
+        if let Some(lost) = self.others().find_map(|rank| self.dead(rank)).or_else(|| self.left(blocked.rank())) {
+            return Some(lost);
+        }
         let ours = self.segment().status(self.rank()).call(number);
-        for rank in (0..self.size()).filter(|rank| *rank != self.rank()) {
-            if let Some(lost) = self.lost(rank, blocked) {
-                return Some(lost);
-            }
+        for rank in self.others() {
             let theirs = self.segment().status(rank).call(number);
             if let (Some(ours), Some(theirs)) = (ours, theirs)
                 && ours.digest != theirs.digest
@@ -94,6 +116,15 @@ impl Watch for ShmLinks {
 
     fn stopped(&self, rank: u32) -> bool {
         self.process(rank).is_some_and(|process| process.describe().starts_with("stopped"))
+    }
+
+    /// The end of the line; before it a rank that can be seen to be stopped: who waits outside this communicator (in a `split`, or for a
+    /// file) does not say for whom.
+    fn suspects(&self, number: u64, blocked: Blocked) -> Vec<Suspect> {
+        let last = self.end_of_line(blocked.rank());
+        let stopped = self.others().find(|rank| *rank != last && self.stopped(*rank)).filter(|_| !self.stopped(last));
+        let suspect = |rank| Suspect { rank, doing: self.describe(rank, number) };
+        stopped.into_iter().chain([last]).map(suspect).collect()
     }
 
     fn describe(&self, rank: u32, number: u64) -> String {
@@ -136,7 +167,7 @@ impl Watch for ShmLinks {
         self.leave_windows();
         // Whoever entered before the abort is seen inside now; whoever enters later sees the abort.
         barrier::fence_everybody();
-        for rank in (0..self.size()).filter(|rank| *rank != self.rank()) {
+        for rank in self.others() {
             let status = self.segment().status(rank);
             let taking_part = |process: Option<&Watched>| process.is_none_or(|process| !process.gone());
             while status.in_windows()

@@ -11,16 +11,30 @@ use ringtree::types::{Call, Collective, DataType, ReduceOp, Reduction};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// What is called: name, collective, elements of f32.
-const CASES: [(&str, Collective, u64); 8] = [
-    ("all_reduce_8", Collective::AllReduce, 2),
-    ("all_reduce_64", Collective::AllReduce, 16),
-    ("all_reduce_1K", Collective::AllReduce, 256),
-    ("all_gather_8", Collective::AllGather, 1),
-    ("reduce_scatter_8", Collective::ReduceScatter, 1),
-    ("broadcast_8", Collective::Broadcast, 2),
-    ("alltoall_8", Collective::AllToAll, 1),
-    ("barrier", Collective::Barrier, 0),
+/// What the second rank calls.
+#[derive(Clone, Copy)]
+enum What {
+    /// A collective, with its root where it has one.
+    Collective(Collective, u32),
+    /// A message to the first rank.
+    Send,
+    /// A message from the first rank.
+    Receive,
+}
+
+/// What is measured: name, call, elements of f32.
+const CASES: [(&str, What, u64); 11] = [
+    ("all_reduce_8", What::Collective(Collective::AllReduce, 0), 2),
+    ("all_reduce_64", What::Collective(Collective::AllReduce, 0), 16),
+    ("all_reduce_1K", What::Collective(Collective::AllReduce, 0), 256),
+    ("all_gather_8", What::Collective(Collective::AllGather, 0), 1),
+    ("reduce_scatter_8", What::Collective(Collective::ReduceScatter, 0), 1),
+    ("broadcast_8", What::Collective(Collective::Broadcast, 0), 2),
+    ("broadcast_8_root", What::Collective(Collective::Broadcast, 1), 2),
+    ("alltoall_8", What::Collective(Collective::AllToAll, 0), 1),
+    ("barrier", What::Collective(Collective::Barrier, 0), 0),
+    ("send_8", What::Send, 2),
+    ("recv_8", What::Receive, 2),
 ];
 
 /// Elements of the largest buffer.
@@ -48,8 +62,8 @@ impl Rank {
         })
     }
 
-    fn request(&mut self, collective: Collective, count: u64) -> Request {
-        let call = Call::new(collective, DataType::F32, Reduction::Sum, 0, count);
+    fn collective(&mut self, collective: Collective, root: u32, count: u64) -> Request {
+        let call = Call::new(collective, DataType::F32, Reduction::Sum, root, count);
         Request::Collective {
             call,
             op: ReduceOp::Sum,
@@ -58,15 +72,49 @@ impl Rank {
         }
     }
 
-    fn begin(&mut self, collective: Collective, count: u64) {
-        let request = self.request(collective, count);
+    fn send(&mut self, to: u32, count: u64) -> Request {
+        Request::Send { to, count, dtype: DataType::F32, at: self.input.as_ptr().cast() }
+    }
+
+    fn receive(&mut self, from: u32, count: u64) -> Request {
+        Request::Receive { from, count, dtype: DataType::F32, at: self.output.as_mut_ptr().cast() }
+    }
+
+    /// The first rank's part, as far as it comes before the measured call.
+    fn begin(&mut self, what: What, count: u64) {
+        let request = match what {
+            What::Collective(collective, root) => self.collective(collective, root, count),
+            What::Send => self.receive(1, count),
+            What::Receive => self.send(1, count),
+        };
         self.session.submit(&request).expect("a call");
+        self.session.poll().expect("a call");
+    }
+
+    fn measured(&mut self, what: What, count: u64) {
+        match what {
+            What::Collective(collective, root) => self.measured_call(collective, root, count),
+            What::Send => self.measured_call_of_send(count),
+            What::Receive => self.measured_call_of_receive(count),
+        }
     }
 
     /// A whole call whose messages are there already.
     #[inline(never)]
-    fn measured_call(&mut self, collective: Collective, count: u64) {
-        let request = self.request(collective, count);
+    fn measured_call(&mut self, collective: Collective, root: u32, count: u64) {
+        let request = self.collective(collective, root, count);
+        self.session.perform(&request).expect("a call");
+    }
+
+    #[inline(never)]
+    fn measured_call_of_send(&mut self, count: u64) {
+        let request = self.send(0, count);
+        self.session.perform(&request).expect("a call");
+    }
+
+    #[inline(never)]
+    fn measured_call_of_receive(&mut self, count: u64) {
+        let request = self.receive(0, count);
         self.session.perform(&request).expect("a call");
     }
 
@@ -76,13 +124,13 @@ impl Rank {
 }
 
 /// Seconds of all measured calls.
-fn run(collective: Collective, count: u64, calls: u64) -> f64 {
+fn run(what: What, count: u64, calls: u64) -> f64 {
     let [mut first, mut second] = Rank::pair();
     let mut inside = Duration::ZERO;
     for _ in 0..calls {
-        first.begin(collective, count);
+        first.begin(what, count);
         let began = Instant::now();
-        second.measured_call(collective, count);
+        second.measured(what, count);
         inside += began.elapsed();
         first.end();
     }
@@ -91,17 +139,17 @@ fn run(collective: Collective, count: u64, calls: u64) -> f64 {
 
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
-    for (name, collective, count) in CASES {
+    for (name, what, count) in CASES {
         match words.as_slice() {
             [case, calls] if case == name => {
-                run(collective, count, calls.parse().expect("a number of calls"));
+                run(what, count, calls.parse().expect("a number of calls"));
             }
             [_, _] => {}
             _ => {
                 let calls = 200_000;
                 println!(
                     "{name:<20} {:>8.1} ns a call, the clock's own included",
-                    run(collective, count, calls) * 1e9 / calls as f64
+                    run(what, count, calls) * 1e9 / calls as f64
                 );
             }
         }

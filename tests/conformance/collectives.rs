@@ -94,10 +94,42 @@ pub fn every_algorithm(scene: &Scene) {
                 }
             }
         }
-        let never = algorithm == Algorithm::Hierarchy && scene.base.domains().iter().all(|domain| *domain == 0)
+        let never = algorithm == Algorithm::Hierarchy && !has_domains(scene)
             || algorithm == Algorithm::Owner && memory_is_private(scene);
         assert_eq!(done == 0, never, "{algorithm} did {done} calls");
     }
+}
+
+fn has_domains(scene: &Scene) -> bool {
+    scene.base.domains().iter().any(|domain| *domain != 0)
+}
+
+/// The forced hierarchy in every form that it has, in one message and in many, with any root; all else, and one domain, it refuses.
+pub fn the_hierarchy(scene: &Scene) {
+    let communicator = scene.world(|config| config.algorithm = Some(Algorithm::Hierarchy));
+    let mut memory = Memory::with_registered(&communicator);
+    let mut chance = Chance::new(scene.seed, "hierarchy");
+    let mut done = Vec::new();
+    for kind in Kind::ALL {
+        for count in [0, 1, 2, 7, 33, 500, 1025, 5000, 20_000] {
+            let mut trial = Trial::new(kind, chance.of(&DataType::ALL), chance.of(&Reduction::ALL), count);
+            (trial.root, trial.salt) = (chance.below(scene.size()), chance.next());
+            trial.compare = chance.of(&[Compare::Exact, Compare::Near]);
+            trial.via = chance.of(&[Via::Call, Via::Group, Via::Scope]);
+            trial.places = chance.of(&[Places::Plain, Places::Registered, Places::Mixed]);
+            match trial.try_run(scene, &communicator, &mut memory) {
+                Ok(()) => done.push(kind),
+                Err(Error::Choice { what, .. }) => {
+                    assert!(what.contains("hierarchy"), "{what}");
+                    break;
+                }
+                Err(error) => panic!("{trial:?}: {error}"),
+            }
+        }
+    }
+    done.dedup();
+    let forms = Kind::ALL.into_iter().filter(|kind| kind.has_layers() && has_domains(scene));
+    assert_eq!(done, forms.collect::<Vec<_>>());
 }
 
 /// Whether ranks can't reach each other's plain buffers.

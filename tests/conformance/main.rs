@@ -36,6 +36,7 @@ macro_rules! each_case {
             collectives::every_border: [2, 4, 7];
             collectives::a_seeded_sample: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17];
             collectives::every_algorithm: [2, 3, 6, 8];
+            collectives::the_hierarchy: [2];
             collectives::long_vectors: [2, 3];
             collectives::small_chunks: [2, 5];
             collectives::registered_buffers: [2, 3, 5];
@@ -76,10 +77,10 @@ macro_rules! each_case_in_domains {
     ($with:ident) => {
         $with! {
             collectives::every_type_and_reduction: [4];
-            collectives::every_border: [5];
             collectives::a_seeded_sample: [3, 5, 6, 7, 8, 9, 10, 12];
-            collectives::every_algorithm: [3, 4, 5, 6, 8, 9, 12];
-            collectives::long_vectors: [4, 8];
+            collectives::every_algorithm: [3, 5];
+            collectives::the_hierarchy: [2, 3, 4, 5, 6, 7, 8, 9, 12];
+            collectives::long_vectors: [8];
             collectives::small_chunks: [5, 6];
             collectives::registered_buffers: [5];
             collectives::reproducible_results: [5];
@@ -99,8 +100,7 @@ macro_rules! each_case_in_domains {
 macro_rules! few_cases_in_domains {
     ($with:ident) => {
         $with! {
-            collectives::every_algorithm: [5];
-            collectives::long_vectors: [8];
+            collectives::the_hierarchy: [5, 8];
             families::splits_keep_the_domains_of_their_members: [3, 5, 6];
         }
     };

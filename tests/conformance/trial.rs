@@ -62,6 +62,21 @@ impl Kind {
         )
     }
 
+    /// There is a hierarchy for it.
+    pub fn has_layers(self) -> bool {
+        matches!(
+            self,
+            AllReduce
+                | AllReduceInto
+                | AllGather
+                | AllGatherInPlace
+                | ReduceScatter
+                | ReduceScatterInPlace
+                | Broadcast
+                | BroadcastInto
+        )
+    }
+
     /// One buffer is input and output.
     fn in_place(self) -> bool {
         matches!(self, AllReduce | AllGatherInPlace | ReduceScatterInPlace | Broadcast | Reduce | AllToAllInPlace)

@@ -99,7 +99,7 @@ impl World {
                 timeout: program.timeout,
                 point_lane: MOST_CHANNELS,
                 // In every other world all results are written past the caches.
-                cache: if seed % 2 == 0 { USUAL_CACHE } else { 0 },
+                cache: if seed.is_multiple_of(2) { USUAL_CACHE } else { 0 },
             };
             Rank {
                 session: Session::new(Faulty::new(links, weather.clone()), settings),

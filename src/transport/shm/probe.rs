@@ -123,7 +123,7 @@ mod tests {
     fn a_neighbour_that_does_not_come_is_near() {
         let links = pair();
         assert!(!links[0].is_far());
-        assert_eq!(links[1].round_trip(0).is_some(), false, "one flag is not all rounds");
+        assert!(links[1].round_trip(0).is_none(), "one flag is not all rounds");
     }
 
     #[test]
@@ -133,7 +133,7 @@ mod tests {
         let (first, second) = (links.next().unwrap(), links.next().unwrap());
         // Where the two threads share a processor they may miss each other; then there is no time.
         let times = std::thread::scope(|threads| {
-            let other = threads.spawn(|| second.round_trip(0));
+            let other = threads.spawn(move || second.round_trip(0));
             (first.round_trip(1), other.join().unwrap())
         });
         assert!(times.0.is_none_or(|time| time > Duration::ZERO));

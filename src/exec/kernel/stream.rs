@@ -135,7 +135,9 @@ unsafe fn stream(from: *const u8, to: *mut u8, length: usize, ahead: *const u8) 
         ptr::copy_nonoverlapping(from, to, head);
         for i in 0..lines {
             let at = head + i * LINE;
-            fetch(ahead.wrapping_add(at));
+            if !ptr::eq(ahead, from) {
+                fetch(ahead.wrapping_add(at));
+            }
             store_line::<super::level::Portable>(to.add(at), from.add(at));
         }
         ptr::copy_nonoverlapping(from.add(tail), to.add(tail), length - tail);
@@ -182,12 +184,15 @@ pub(super) unsafe fn store_line<L: Isa>(to: *mut u8, from: *const u8) {
                     _mm256_stream_si256(to.add(32).cast(), high);
                 }
                 _ => {
+                    // Written out: as a loop over an array it was once compiled to calls.
                     let from: *const __m128i = from.cast();
                     let to: *mut __m128i = to.cast();
-                    let lanes = [0, 1, 2, 3].map(|i| _mm_loadu_si128(from.add(i)));
-                    for (i, lane) in lanes.into_iter().enumerate() {
-                        _mm_stream_si128(to.add(i), lane);
-                    }
+                    let (a, b) = (_mm_loadu_si128(from), _mm_loadu_si128(from.add(1)));
+                    let (c, d) = (_mm_loadu_si128(from.add(2)), _mm_loadu_si128(from.add(3)));
+                    _mm_stream_si128(to, a);
+                    _mm_stream_si128(to.add(1), b);
+                    _mm_stream_si128(to.add(2), c);
+                    _mm_stream_si128(to.add(3), d);
                 }
             }
         }

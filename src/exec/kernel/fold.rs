@@ -17,8 +17,9 @@
 
 use super::level::Isa;
 use super::number::{BLOCK, Combine, Number, Wide};
-use super::stream::{LINE, ahead_of, fence, fetch, put, store_line};
+use super::stream::{LINE, ahead_of, fence, put, store_line};
 use super::{Operand, Sink};
+use crate::sys::cache::fetch;
 use std::mem::MaybeUninit;
 use std::ptr;
 

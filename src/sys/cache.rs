@@ -1,0 +1,16 @@
+//! Hints to the caches. They change nothing that a program can see but its speed, and any address will do.
+//!
+//! Tried for the slots of short messages and dropped: to fetch the next one while this one is read, and to claim it for writing once this
+//! one is published. Broadcasts of 64 bytes between two cores without a common cache (Zen 2) took 0.33 us in place of 0.25.
+
+/// Asks for a line that is read soon.
+#[inline(always)]
+pub fn fetch(line: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch of any address, valid or not, changes nothing that a program can see.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(line.cast())
+    };
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = line;
+}

@@ -170,7 +170,8 @@ fn no_id(target: &Target, reason: &NoAnswer) -> Error {
         NoAnswer::Late(why) => Error::Start {
             what: format!("rank 0 does not hand out the job's id at {target}: {why}"),
             missing: vec![0],
-            advice: "Look whether rank 0 was started and whether this host reaches that address, or allow more time with RINGTREE_INIT_TIMEOUT".into(),
+            advice: "Look whether rank 0 was started and this host reaches that address, or allow more time with RINGTREE_INIT_TIMEOUT"
+                .into(),
         },
         NoAnswer::Starved(errno) => NoAnswer::starved(*errno, &format!("asking rank 0 at {target} for the job's id")),
         NoAnswer::Nobody | NoAnswer::Interrupted => Error::start(format!("nobody is at {target}"), "Start rank 0"),

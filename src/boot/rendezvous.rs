@@ -11,6 +11,7 @@ use super::gate::Gate;
 use super::host::{Listener, host_mark, host_name, listen_here, listen_unix, random, socket_name};
 use super::hub::{Hub, LEVEL_GRACE, root_is_gone, step};
 use super::id::UniqueId;
+use super::known::Known;
 use super::message::{
     Endpoint, Entries, HostMark, MAX_PART, MAX_RANKS, Message, Reader, Record, Round, UnixName, Writer, frame_limit,
 };
@@ -68,25 +69,6 @@ impl std::fmt::Debug for Rendezvous {
             .field("rank", &self.rank)
             .field("size", &self.size)
             .finish_non_exhaustive()
-    }
-}
-
-/// What a rank knows of the others before it has met them.
-#[derive(Clone, Copy)]
-pub(crate) struct Known<'a> {
-    /// The rank whose process made the id.
-    pub(crate) creator: Option<usize>,
-    /// A rank that is gone, and how that was noticed: asked again and again while this one waits for the others to come.
-    pub(crate) lost: &'a dyn Fn() -> Option<(usize, String)>,
-}
-
-impl Known<'_> {
-    pub(crate) fn nothing() -> Known<'static> {
-        Known { creator: None, lost: &|| None }
-    }
-
-    fn failure(&self) -> Option<Failure> {
-        (self.lost)().map(|(rank, how)| Failure::Lost { rank, how })
     }
 }
 

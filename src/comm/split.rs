@@ -120,6 +120,13 @@ pub(super) enum Kind {
     Reference,
 }
 
+/// How the ranks of a split meet. All of them have just been in one operation together: nobody is still being started, so none is waited
+/// for longer than inside an operation.
+fn boot_config(config: &Config) -> Result<BootConfig> {
+    let timeout = config.init_timeout.min(config.timeout);
+    Ok(BootConfig { timeout, one_host: true, ..BootConfig::from_env()? })
+}
+
 /// What the first thread of a new set has made and the others come to fetch.
 enum Made {
     Segment(Arc<Segment>),
@@ -132,9 +139,7 @@ impl Kind {
     fn invite(self, world: &World, config: &Config) -> Result<Invitation> {
         let made = match self {
             Kind::Processes => {
-                let mut boot = BootConfig::from_env()?;
-                boot.timeout = config.init_timeout;
-                boot.one_host = true;
+                let boot = boot_config(config)?;
                 let (id, wanted) = UniqueId::while_wanted(&boot)?;
                 return Ok(Invitation { bytes: *id.as_bytes(), _wanted: Some(wanted) });
             }
@@ -163,9 +168,7 @@ impl Kind {
             if *invitation == [0; INVITATION] {
                 return Err(refused());
             }
-            let mut boot = BootConfig::from_env()?;
-            boot.timeout = config.init_timeout;
-            boot.one_host = true;
+            let boot = boot_config(config)?;
             let id = UniqueId::from_bytes(invitation)?;
             let known = Known { creator: Some(0), lost: &|| parent.ended() };
             return meet(join_knowing(&id, rank, size, &boot, known)?, config, Some(parent));

@@ -61,6 +61,7 @@ impl<'c> Group<'c, '_> {
         communicators.sort_by_key(|communicator| std::ptr::from_ref(&*communicator.shared));
         communicators.dedup_by_key(|communicator| std::ptr::from_ref(&*communicator.shared));
         for communicator in &communicators {
+            communicator.shared.refuse_in_fork()?;
             communicator.shared.worker.finish();
         }
         let mut engines: Vec<Locked<'_>> =

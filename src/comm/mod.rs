@@ -32,6 +32,7 @@ pub use work::{Scope, ScopedWork, StableBuffer, Work};
 use crate::error::{Error, Result};
 use crate::exec::{Element, Request};
 use crate::plan::World;
+use crate::sys::fork;
 use crate::transport::shm::Heaps;
 use crate::types::{Call, Collective, DataType, ReduceOp, Reduction};
 use engine::Engine;
@@ -65,6 +66,8 @@ struct Shared {
     heaps: Heaps,
     /// Whether registered memory exists: agreed by all ranks.
     windows: std::sync::atomic::AtomicBool,
+    /// The process that it belongs to.
+    generation: u32,
 }
 
 impl std::fmt::Debug for Communicator {
@@ -76,12 +79,26 @@ impl std::fmt::Debug for Communicator {
 impl Communicator {
     fn over(parts: setup::Parts) -> Communicator {
         let setup::Parts { engine, door, heap, heaps, windows, kind, world, config } = parts;
-        let windows = windows.into();
+        let (windows, generation) = (windows.into(), fork::generation());
         let (rank, size) = (engine.rank() as usize, engine.size() as usize);
         let name = config.name.clone();
         let (engine, worker, children) = (Mutex::new(engine), Worker::default(), Default::default());
-        let shared =
-            Shared { rank, size, name, config, kind, world, engine, door, worker, children, heap, heaps, windows };
+        let shared = Shared {
+            rank,
+            size,
+            name,
+            config,
+            kind,
+            world,
+            engine,
+            door,
+            worker,
+            children,
+            heap,
+            heaps,
+            windows,
+            generation,
+        };
         let shared = Arc::new(shared);
         setup::remember(&shared);
         Communicator { shared }
@@ -121,6 +138,7 @@ impl Communicator {
 
     /// Runs one operation to its end on this thread, behind those that were begun before.
     pub(crate) fn perform(&self, request: &Request) -> Result<()> {
+        self.shared.refuse_in_fork()?;
         if self.shared.worker.is_busy() {
             return self.shared.worker.run_behind(&self.shared, vec![request.clone()]);
         }
@@ -129,6 +147,7 @@ impl Communicator {
 
     /// The same for operations that go on side by side.
     fn perform_together(&self, requests: &[Request]) -> Result<()> {
+        self.shared.refuse_in_fork()?;
         if self.shared.worker.is_busy() {
             return self.shared.worker.run_behind(&self.shared, requests.to_vec());
         }
@@ -137,6 +156,7 @@ impl Communicator {
 
     /// The same for an operation of the library's own, which a forced algorithm does not bind.
     fn perform_freely(&self, request: &Request) -> Result<()> {
+        self.shared.refuse_in_fork()?;
         self.shared.worker.finish();
         let mut engine = self.shared.lock();
         let forced = self.shared.config.algorithm;
@@ -186,6 +206,18 @@ impl Communicator {
 }
 
 impl Shared {
+    /// A fork has its parent's communicators in its memory, but it is not the rank.
+    #[inline]
+    fn refuse_in_fork(&self) -> Result<()> {
+        if self.generation == fork::generation() {
+            return Ok(());
+        }
+        Err(Error::misuse(
+            format!("communicator '{}' belongs to the process that this one was forked from", self.name),
+            "Make communicators in the process that uses them, after it was forked",
+        ))
+    }
+
     fn lock(&self) -> Locked<'_> {
         // Whoever panicked with the lock has ended the communicator before it unlocked: see `Locked`.
         let engine = self.engine.lock().unwrap_or_else(|poisoned| {
@@ -232,7 +264,10 @@ fn extent<T: Element>(buffer: &[T]) -> (u64, DataType) {
 
 impl Drop for Communicator {
     fn drop(&mut self) {
-        self.shared.worker.finish();
-        self.shared.door.leave();
+        // In a fork there is no worker thread that could finish anything, and the rank is its parent's.
+        if self.shared.generation == fork::generation() {
+            self.shared.worker.finish();
+            self.shared.door.leave();
+        }
     }
 }

@@ -55,12 +55,18 @@ struct ShmDoor {
 
 impl Door for ShmDoor {
     fn abort(&self, reason: &str) {
+        if self.segment.is_inherited() {
+            return;
+        }
         let abort =
             Abort { by: self.rank, kind: Abort::CALLED, culprit: self.rank, other: self.rank, text: reason.into() };
         self.segment.abort(&abort);
     }
 
     fn leave(&self) {
+        if self.segment.is_inherited() {
+            return;
+        }
         self.segment.status(self.rank).set_life(Life::Left);
         self.segment.wake_all();
     }

@@ -90,6 +90,7 @@ impl Worker {
         requests: Vec<Request>,
         buffer: Option<Arc<dyn Send + Sync>>,
     ) -> Result<Arc<Completion>> {
+        shared.refuse_in_fork()?;
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let tasks = match self.tasks.get() {
             Some(tasks) => tasks,

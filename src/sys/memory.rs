@@ -18,6 +18,9 @@ fn file_size_limit() -> Option<u64> {
     (known && limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur)
 }
 
+/// Bytes that are reserved at a time.
+const RESERVED: usize = 2 << 20;
+
 /// A memfd of fixed size. Its pages exist once they are touched.
 #[derive(Debug)]
 pub struct SharedFile {
@@ -98,7 +101,10 @@ impl SharedFile {
 
     /// Makes the pages of a range exist now, so that a full machine is an error here and not a signal at some later store.
     pub fn reserve(&self, at: usize, len: usize) -> Result<()> {
-        self.allocate(0, at, len, "cannot reserve shared memory")
+        // A signal undoes what one call has done so far: of short calls some get through.
+        let end = at + len;
+        let mut pieces = (at..end).step_by(RESERVED);
+        pieces.try_for_each(|from| self.allocate(0, from, RESERVED.min(end - from), "cannot reserve shared memory"))
     }
 
     fn allocate(&self, mode: libc::c_int, at: usize, len: usize, what: &str) -> Result<()> {

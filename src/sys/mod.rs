@@ -3,6 +3,7 @@
 
 pub mod barrier;
 pub mod cache;
+pub mod fork;
 pub mod futex;
 pub mod memory;
 pub mod process;

@@ -97,7 +97,7 @@ impl Piece {
 
 impl Drop for Piece {
     fn drop(&mut self) {
-        if self.allocator.segment.heap_is_quarantined() {
+        if self.allocator.segment.heap_is_quarantined() || self.allocator.segment.is_inherited() {
             return;
         }
         match self.allocator.segment.file() {

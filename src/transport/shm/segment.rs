@@ -4,6 +4,7 @@ use super::layout::Layout;
 use super::ring::{Line, Released};
 use super::status::{Header, Status};
 use crate::error::Result;
+use crate::sys::fork;
 use crate::sys::memory::{Mapping, SharedFile};
 use crate::transport::{Abort, Outgoing};
 use std::sync::OnceLock;
@@ -22,6 +23,8 @@ pub struct Segment {
     ranks: u32,
     heap: OnceLock<Option<Mapping>>,
     quarantined: AtomicBool,
+    /// The process that mapped it.
+    generation: u32,
 }
 
 impl Segment {
@@ -53,7 +56,14 @@ impl Segment {
             Some(file) => file.map(0, layout.len())?,
             None => Mapping::private(layout.len())?,
         };
-        Ok(Segment { mapping, file, layout, ranks, heap: OnceLock::new(), quarantined: AtomicBool::new(false) })
+        let (heap, quarantined, generation) = (OnceLock::new(), AtomicBool::new(false), fork::generation());
+        Ok(Segment { mapping, file, layout, ranks, heap, quarantined, generation })
+    }
+
+    /// Whether this process is a fork of the one that mapped it: then it is a rank's no more, and nothing here may be written, given back
+    /// or said.
+    pub fn is_inherited(&self) -> bool {
+        fork::generation() != self.generation
     }
 
     /// The number of ranks it was made for.
@@ -113,6 +123,9 @@ impl Segment {
 
     /// Gives the pages of slots back; nobody may be using them.
     pub fn discard(&self, at: *mut u8, len: usize) {
+        if self.is_inherited() {
+            return;
+        }
         match &self.file {
             Some(file) => {
                 // A failure leaves the pages where they are: the budget keeps counting them.

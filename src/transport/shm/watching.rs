@@ -7,6 +7,12 @@ use crate::sys::process::Watched;
 use crate::transport::{Abort, Blocked, Entered, Links, Suspect, Trouble, Watch};
 use std::time::{Duration, Instant};
 
+/// The longest wait for a rank that copies from or to this rank's buffers. A step copies a megabyte or so; who takes longer is frozen.
+const COPYING: Duration = Duration::from_secs(10);
+
+/// A rank that has been stopped for so long is not waited for.
+const STOPPED: Duration = Duration::from_millis(100);
+
 /// How long a rank that has claimed the abort may take to say why, before it counts as gone itself.
 const TELLING: Duration = Duration::from_millis(200);
 
@@ -45,6 +51,29 @@ impl ShmLinks {
             let how = format!("it left the communicator after operation {}", status.progress().1);
             Trouble::Lost { rank, how }
         })
+    }
+
+    /// Waits until that rank is in nobody's buffers, is gone, or has been seen stopped for a while; at most until then.
+    fn await_outside(&self, rank: u32, until: Instant) {
+        let status = self.segment().status(rank);
+        let (mut looks, mut stopped_since) = (0u32, None);
+        while status.in_windows() && Instant::now() < until {
+            looks += 1;
+            if looks < 100 {
+                std::thread::yield_now();
+                continue;
+            }
+            std::thread::sleep(Duration::from_micros(50));
+            if self.process(rank).is_some_and(Watched::gone) {
+                return;
+            }
+            // A debugger stops a process for an instant, and it goes on writing.
+            match self.stopped(rank) {
+                true if stopped_since.get_or_insert_with(Instant::now).elapsed() > STOPPED => return,
+                true => {}
+                false => stopped_since = None,
+            }
+        }
     }
 
     fn others(&self) -> impl Iterator<Item = u32> + use<> {
@@ -165,18 +194,14 @@ impl Watch for ShmLinks {
 
     fn withdraw(&mut self) {
         self.leave_windows();
-        // Whoever entered before the abort is seen inside now; whoever enters later sees the abort.
-        barrier::fence_everybody();
+        // Whoever entered before the abort is seen inside now; whoever enters later sees the abort. Where the fence is refused, what is
+        // in the others' store buffers comes out by itself.
+        if !barrier::fence_everybody() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let until = Instant::now() + COPYING;
         for rank in self.others() {
-            let status = self.segment().status(rank);
-            let taking_part = |process: Option<&Watched>| process.is_none_or(|process| !process.gone());
-            while status.in_windows()
-                && status.life() != Life::Left
-                && taking_part(self.process(rank))
-                && !self.stopped(rank)
-            {
-                std::thread::yield_now();
-            }
+            self.await_outside(rank, until);
         }
     }
 

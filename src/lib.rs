@@ -72,16 +72,23 @@
 //! - **Nothing from a peer is believed.** Every message's length and tag are compared with what this rank's own plan says; no index,
 //!   length or loop bound is taken from shared memory unchecked.
 //! - **Nothing is left behind.** Shared memory is a sealed memfd without a name, passed over Unix sockets. A killed job leaves no file.
-//! - **Memory is bounded.** Slots of all communicators of a process share one budget (RINGTREE_STAGING), are touched when first used, and
-//!   are given back when others need them.
+//! - **Memory is bounded.** Slots of all communicators of a process share one budget (RINGTREE_STAGING; at most an eighth of what a control
+//!   group's memory limit leaves), are touched when first used, and are given back when others need them.
+//! - **A fork is not the rank.** A process that was forked from a rank without exec can't use its communicators, and harms neither its memory
+//!   nor its job when it drops them or exits.
 //!
 //! # What is different from the design that this began with, and why
 //!
 //! - *Steps have one form* (operands in, sinks out, four flags) in place of a list of kinds: put, take, reduce and their fusions are what
 //!   is there and what isn't. Four flags say what is waited for and what is given away, so that a prover can drop each of them.
 //! - *Boards* beside pair links: one writer, all readers, one copy. A network transport may carry a board as several sends.
-//! - *One-shot between two ranks at every size.* Both post what they have and each folds all of it, pipelined through four 64 KiB slots.
-//!   It moves as many bytes between the cores as the two-shot does, with half of the waits.
+//! - *One-shot between two ranks at every size.* Both post what they have and each folds all of it, pipelined through four slots of 128
+//!   KiB. It moves as many bytes between the cores as the two-shot does, with half of the waits.
+//! - *Slots beat process_vm_readv where cores share a cache*, at every size: what does not fit in the cache is stored round it, and while a
+//!   chunk is stored the next one that is read is fetched. Where they don't, the lines of a slot go to and fro, and copying straight from
+//!   the other rank's memory is twice as fast. So ranks time a flag when they meet, and agree ([`Fetch`]).
+//! - *A rank that copies from another's private memory* believes what it got only if nobody had ended the communicator by then: no lock and
+//!   no wait protects the buffer, the order of two loads does.
 //! - *Sleepers pay for fences, publishers don't* (`sys::barrier`): a publish is two plain stores and one load that hits the cache.
 //! - *No thread is started* unless an operation is to go on in the background, and then one a communicator.
 //!

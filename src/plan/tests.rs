@@ -228,7 +228,7 @@ fn the_digest_is_the_same_on_every_host_and_version() {
     assert_eq!(pinned, PINNED, "if the steps of plans changed, change VERSION and these numbers");
 }
 
-const PINNED: [u64; 3] = [17536401867945440637, 10449512525421438867, 12671461088125942042];
+const PINNED: [u64; 3] = [14838576404094426636, 13936427356039233731, 9996646641195100265];
 
 #[test]
 fn every_field_that_ranks_must_agree_on_changes_the_digest() {

@@ -85,10 +85,11 @@ fn a_released_message_is_read() {
         [0, 1].map(|rank| ShmLinks::new(segment.clone(), rank, &World::flat(2), Budget::process().clone()));
     let turn = Turn::default();
     let send = |writer: &mut ShmLinks| {
-        let slot = writer.reserve(0, Outgoing::Pair(1), 1000).expect("a slot").expect("room");
-        // SAFETY: `reserve` gave 1000 bytes.
-        unsafe { slot.write_bytes(7, 1000) };
-        writer.publish(0, Outgoing::Pair(1), 1000, 0).expect("a message");
+        // Too long for a small slot: of the large ones there are four.
+        let slot = writer.reserve(0, Outgoing::Pair(1), 10_000).expect("a slot").expect("room");
+        // SAFETY: `reserve` gave 10000 bytes.
+        unsafe { slot.write_bytes(7, 10_000) };
+        writer.publish(0, Outgoing::Pair(1), 10_000, 0).expect("a message");
     };
     std::thread::scope(|threads| {
         threads.spawn(|| {

@@ -115,7 +115,13 @@ fn a_full_or_missing_dev_shm_does_not_matter() {
         let script = format!("{mount}; exec \"$0\" --exact limits::a_job_of_two_works --nocapture");
         let probe = Command::new("unshare").args(["-m", "sh", "-c", "mount -t tmpfs tmpfs /dev/shm"]).output();
         if !probe.is_ok_and(|output| output.status.success()) {
-            println!("skipped: mishaps: {name}: a mount namespace needs privileges that this process does not have");
+            use std::io::Write;
+            // Written, not printed: the harness keeps what tests print to itself.
+            writeln!(
+                std::io::stderr(),
+                "skipped: mishaps: {name}: a mount namespace needs privileges that this process does not have"
+            )
+            .expect("a line");
             continue;
         }
         let binary = std::env::current_exe().expect("this binary");

@@ -83,7 +83,7 @@ pub(super) fn refusal(algorithm: Algorithm, world: &World, call: &Call, tuning: 
         return Some("every domain has one rank only");
     }
     if algorithm == Owner {
-        if !tuning.windows && !fetches(call, tuning) {
+        if !tuning.windows && !fetches(world, call, tuning) {
             return Some("the buffers can't be reached by the other ranks (register them)");
         }
         if call.collective.reduces() && call.reduction == Reduction::PreMulSum {
@@ -102,9 +102,15 @@ pub(super) fn refusal(algorithm: Algorithm, world: &World, call: &Call, tuning: 
     None
 }
 
-/// Whether this call takes what it needs straight from the private memory of the others: it copies only, and enough at a time.
-pub(super) fn fetches(call: &Call, tuning: &Tuning) -> bool {
-    let copies = matches!(call.collective, Collective::AllGather | Collective::Broadcast | Collective::AllToAll);
+/// Whether this call takes what it needs straight from the private memory of the others: it copies only, and enough at a time. What all read
+/// alike goes through slots where ranks share cores: one copy into them serves everybody from the cache.
+pub(super) fn fetches(world: &World, call: &Call, tuning: &Tuning) -> bool {
+    let crowded = tuning.cores > 0 && world.size() > tuning.cores;
+    let copies = match call.collective {
+        Collective::AllToAll => true,
+        Collective::AllGather | Collective::Broadcast => !crowded,
+        _ => false,
+    };
     let known = call.receive_counts.is_none();
     tuning.fetch_from > 0
         && copies
@@ -162,7 +168,7 @@ impl Scene {
             collective: call.collective,
             ranks: u64::from(world.size()),
             bytes: longest(call) * call.dtype.size() as u64,
-            fetches: fetches(call, tuning),
+            fetches: fetches(world, call, tuning),
             chunk,
             ranks_a_core: u64::from(world.size().div_ceil(cores)),
             class: &CLASSES[usize::from(world.domain_count() > 1)],

@@ -186,7 +186,7 @@ impl Plan {
 
     /// Whether ranks that can't address each other's inputs copy from them all the same, by the system.
     pub fn fetches(&self) -> bool {
-        self.algorithm == Algorithm::Owner && choose::fetches(&self.call, &self.tuning)
+        self.algorithm == Algorithm::Owner && choose::fetches(&self.world, &self.call, &self.tuning)
     }
 
     /// Elements of that rank's send buffer. For an unequal all-to-all: of the rank whose counts the call has.

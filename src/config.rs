@@ -196,6 +196,7 @@ mod tests {
             ("RINGTREE_CHUNK", "99999G"),
             ("RINGTREE_REPRODUCIBLE", "maybe"),
             ("RINGTREE_DOMAINS", "4,none"),
+            ("RINGTREE_FETCH", "always"),
         ] {
             let message = with(&[(name, text)]).unwrap_err().to_string();
             assert!(message.contains(name) && message.contains(text), "{message}");

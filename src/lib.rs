@@ -86,7 +86,8 @@
 //!   KiB. It moves as many bytes between the cores as the two-shot does, with half of the waits.
 //! - *Slots beat process_vm_readv where cores share a cache*, at every size: what does not fit in the cache is stored round it, and while a
 //!   chunk is stored the next one that is read is fetched. Where they don't, the lines of a slot go to and fro, and copying straight from
-//!   the other rank's memory is twice as fast. So ranks time a flag when they meet, and agree ([`Fetch`]).
+//!   the other rank's memory is twice as fast; so it is between pairs of ranks that share processors, which need not wait for each
+//!   other's turn. So ranks time a flag when they meet, and agree ([`Fetch`]).
 //! - *A rank that copies from another's private memory* believes what it got only if nobody had ended the communicator by then: no lock and
 //!   no wait protects the buffer, the order of two loads does.
 //! - *Sleepers pay for fences, publishers don't* (`sys::barrier`): a publish is two plain stores and one load that hits the cache.

@@ -154,7 +154,10 @@ impl Wait {
         for (number, on) in &self.open {
             let Some(on) = *on else { continue };
             progressed |= engines[*number].look_for_trouble(on).unwrap_or(false);
-            engines[*number].say_waiting(Some(on));
+            // Once a wait: it runs a fence on all processors.
+            if !self.said {
+                engines[*number].say_waiting(Some(on));
+            }
         }
         self.said = true;
         progressed

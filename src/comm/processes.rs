@@ -146,9 +146,7 @@ fn share(meeting: &mut Rendezvous, config: &Config, parent: Option<&Parent>) -> 
     links.watch(&pids);
     links.share_processors(processors(&cards));
     let fetch_from = agree_on_fetching(meeting, &links, config, &cards)?;
-    if fetch_from > 0 {
-        links.allow_fetching(fetch_from);
-    }
+    links.allow_fetching(fetch_from);
     Ok((links, world))
 }
 

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 /// When ranks copy what they need straight from each other's private memory (process_vm_readv), in place of through slots.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Fetch {
-    /// Where it is allowed and the cores are so far apart that it is faster.
+    /// Where it is allowed and faster: the cores share no cache, or ranks share processors.
     #[default]
     Auto,
     /// Never.
@@ -23,8 +23,8 @@ impl std::str::FromStr for Fetch {
             "auto" => Ok(Fetch::Auto),
             "off" | "0" => Ok(Fetch::Off),
             bytes => parse_bytes(bytes).map(|bytes| Fetch::From(bytes as u64)).ok_or_else(|| Error::Choice {
-                what: format!("'{text}' does not say when ranks copy from each other's memory"),
-                advice: "Choose auto, off, or a number of bytes, as 256K".into(),
+                what: format!("RINGTREE_FETCH is '{text}'"),
+                advice: "Set it to auto, off, or a number of bytes, as 256K".into(),
             }),
         }
     }

@@ -35,7 +35,7 @@ pub(super) fn exchange_places<L: Links>(
     if step.take != Take::FoldBoards {
         return Ok(true);
     }
-    let program = context.program().plan().clone();
+    let fetches = context.program().plan().fetches();
     let mut all_reached = true;
     for from in 0..links.size() {
         let places = if from == rank {
@@ -49,7 +49,7 @@ pub(super) fn exchange_places<L: Links>(
             // SAFETY: the message has the length of Places, which any bytes make.
             unsafe { message.at.cast::<Places>().read_unaligned() }
         };
-        let window = window(context, from, places, program.fetches(), links)?;
+        let window = window(context, from, places, fetches, links)?;
         all_reached &= window.is_some();
         context.windows.extend(window);
     }

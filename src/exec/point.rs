@@ -27,6 +27,17 @@ const FETCHED: usize = 1 << 20;
 /// The bit of a tag that says: this message tells where what is sent lies.
 const PLACE: u32 = 1 << 30;
 
+/// Such a message.
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+struct Place {
+    at: u64,
+    /// All of it: the tag has the count modulo 2^24 only.
+    bytes: u64,
+}
+
+const _: () = assert!(size_of::<Place>() <= crate::transport::SMALL);
+
 /// Which way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
@@ -121,7 +132,9 @@ impl Point {
     pub fn describe_tag(tag: u32, len: usize) -> String {
         let count = tag & 0xff_ffff;
         match DataType::from_number((tag >> 24 & 0x3f) as u8) {
-            Some(dtype) if count as usize * dtype.size() == len || tag & PLACE != 0 => format!("{count} {dtype}"),
+            Some(dtype) if count as usize * dtype.size() == len => format!("{count} {dtype}"),
+            Some(dtype) if tag & PLACE != 0 && len > size_of::<Place>() => format!("{} {dtype}", len / dtype.size()),
+            Some(dtype) if tag & PLACE != 0 => format!("{count} {dtype}"),
             Some(dtype) if len <= LONG_CHUNK => format!("{count} {dtype} (modulo 2^24)"),
             _ => format!("a message of {len} bytes of another kind"),
         }
@@ -158,14 +171,14 @@ impl Point {
     fn lend<L: Links>(&mut self, links: &mut L, lane: u32) -> Result<Advance, Fault> {
         let link = Outgoing::Pair(self.peer);
         if self.fetch == Fetch::No {
-            let place = self.at.expose_provenance() as u64;
-            let slot = match links.reserve(lane, link, size_of::<u64>())? {
+            let place = Place { at: self.at.expose_provenance() as u64, bytes: self.bytes as u64 };
+            let slot = match links.reserve(lane, link, size_of::<Place>())? {
                 Ok(slot) => slot,
                 Err(blocked) => return Ok(Advance::Blocked(blocked)),
             };
             // SAFETY: the slot was reserved with this size; it may be misaligned.
-            unsafe { slot.cast::<u64>().write_unaligned(place) };
-            links.publish(lane, link, size_of::<u64>(), PLACE | self.kind())?;
+            unsafe { slot.cast::<Place>().write_unaligned(place) };
+            links.publish(lane, link, size_of::<Place>(), PLACE | self.kind())?;
             self.fetch = Fetch::Told;
             return Ok(Advance::Moved);
         }
@@ -181,12 +194,16 @@ impl Point {
                 let Some(message) = links.peek(lane, link)? else {
                     return Ok(Advance::Blocked(Blocked::Message(link)));
                 };
-                let (len, expected) = (message.len, size_of::<u64>());
-                if message.tag != PLACE | self.kind() || len != expected {
-                    return Err(Fault::Stranger { rank: self.peer, tag: message.tag, len, expected });
+                let (rank, tag, len) = (self.peer, message.tag, message.len);
+                if tag != PLACE | self.kind() || len != size_of::<Place>() {
+                    return Err(Fault::Stranger { rank, tag, len, expected: size_of::<Place>() });
                 }
-                // SAFETY: the message has that length; any bytes make a number, and the address is for the system to judge.
-                unsafe { message.at.cast::<u64>().read_unaligned() }
+                // SAFETY: the message has that length; any bytes make a place, and the address is for the system to judge.
+                let place = unsafe { message.at.cast::<Place>().read_unaligned() };
+                if place.bytes != self.bytes as u64 {
+                    return Err(Fault::Stranger { rank, tag, len: place.bytes as usize, expected: self.bytes });
+                }
+                place.at
             }
         };
         self.fetch = Fetch::From(from);
@@ -239,5 +256,38 @@ impl std::fmt::Display for Point {
             Direction::Receive => ("receive", "from"),
         };
         write!(f, "{verb} of {} {} {way} rank {}", self.count, self.dtype, self.peer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transport::local::{LocalLinks, Reach};
+
+    /// A sender and a receiver of so many bytes, one turn each.
+    fn one_turn(sent: u64, received: u64, fetch_from: u64) -> Result<Advance, Fault> {
+        let (from, mut into) = (vec![7u8; sent as usize], vec![0u8; received as usize]);
+        let mut links = LocalLinks::world(2).into_iter().map(|links| {
+            // SAFETY: both buffers live to the end of this function, as the links do.
+            unsafe { links.share_everything(Reach::Fetched) }
+        });
+        let (mut first, mut second) = (links.next().unwrap(), links.next().unwrap());
+        let post = Post { lane: 0, stream_from: usize::MAX, ahead: std::ptr::null(), fetch_from };
+        let mut send = Point::send(1, from.as_ptr(), sent, DataType::U8);
+        let mut receive = Point::receive(0, into.as_mut_ptr(), received, DataType::U8);
+        assert_ne!(send.advance(&mut first, &post)?, Advance::Blocked(Blocked::Slot(1)));
+        receive.advance(&mut second, &post)
+    }
+
+    #[test]
+    fn counts_that_differ_by_what_a_tag_leaves_out_are_a_disagreement() {
+        const WRAPS: u64 = 1 << 24;
+        for fetch_from in [0, 1] {
+            for (sent, received) in [(WRAPS + 8, 8), (8, WRAPS + 8), (WRAPS + (64 << 10), 64 << 10)] {
+                let outcome = one_turn(sent, received, fetch_from);
+                assert!(matches!(outcome, Err(Fault::Stranger { rank: 0, .. })), "{sent} {received} {outcome:?}");
+            }
+            assert_eq!(one_turn(8, 8, fetch_from).unwrap(), Advance::Done);
+        }
     }
 }

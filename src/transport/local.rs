@@ -7,6 +7,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+/// The longest wait for ranks that copy: who takes longer has panicked in between.
+const COPYING: Duration = Duration::from_secs(10);
+
 /// A link's identity: lane, writer, and where it goes.
 type Key = (u32, u32, u32, u8);
 
@@ -351,9 +354,10 @@ impl Watch for LocalLinks {
     fn withdraw(&mut self) {
         self.leave_windows();
         let mut hub = self.world.lock();
-        while (0..self.size() as usize).any(|rank| hub.in_windows[rank] && !hub.left[rank]) {
-            hub = self.world.changed.wait(hub).unwrap_or_else(PoisonError::into_inner);
-        }
+        let inside = |hub: &mut Hub| hub.in_windows.iter().zip(&hub.left).any(|(inside, left)| *inside && !left);
+        let waited = self.world.changed.wait_timeout_while(hub, COPYING, |hub| inside(hub));
+        hub = waited.unwrap_or_else(PoisonError::into_inner).0;
+        drop(hub);
     }
 
     fn crowd(&self) -> (u32, u32) {

@@ -70,7 +70,7 @@ pub trait Watch: Links {
 
 /// From `first` on, whom each waits for, up to a rank that waits for nobody or is stopped. In a circle: a rank of it, or `first` where
 /// this rank itself belongs to it.
-fn end_of_line<W: Watch + ?Sized>(watch: &W, first: u32) -> u32 {
+pub(super) fn end_of_line<W: Watch + ?Sized>(watch: &W, first: u32) -> u32 {
     let mut seen = vec![watch.rank()];
     let mut rank = first;
     while !seen.contains(&rank) {

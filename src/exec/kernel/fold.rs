@@ -153,9 +153,11 @@ unsafe fn pair_to_all<T: Number, O: Combine, L: Isa>(work: &Work<'_>, a: *const 
             let result = merged::<T, O, L>(read_block(a.add(at)), read_block(b.add(at)), work.divisor);
             for sink in work.sinks {
                 if sink.stream {
-                    let ahead = ahead_of(sink, at, a.wrapping_add(at));
+                    let ahead = ahead_of(sink, at);
                     for line in (0..size_of::<[T; BLOCK]>()).step_by(LINE) {
-                        fetch(ahead.wrapping_add(line));
+                        if !ahead.is_null() {
+                            fetch(ahead.wrapping_add(line));
+                        }
                         store_line::<L>(sink.at.add(at + line), result.as_ptr().cast::<u8>().add(line));
                     }
                 } else {

@@ -7,13 +7,11 @@
 //! |---|---|
 //! | `read` | bounded reading of small files, and the list of what was not there |
 //! | `host` | sysfs to [`Host`] |
-//! | `cache` | the size of the last-level cache alone |
 //! | `home` | the cache and the node that a rank is bound to |
 //! | `limits` | what the kernel lets this process use |
 //! | `cgroup` | quota and memory limit of the control group, versions 1 and 2 |
 //! | `room` | what the memory limit still leaves |
 
-mod cache;
 mod cgroup;
 mod home;
 mod host;
@@ -21,7 +19,6 @@ mod limits;
 mod read;
 mod room;
 
-pub use cache::last_level_cache;
 pub use cgroup::Quota;
 pub use home::{Home, home};
 pub use limits::{Huge, HugePool, Limit, Limits, Shm};
@@ -49,6 +46,11 @@ pub fn detect(root: &Path) -> Found {
     let host = host::read_host(&mut tree);
     let limits = limits::read_limits(&mut tree);
     Found { host, limits, unseen: tree.unseen }
+}
+
+/// Bytes of the last-level cache of the first processor: asked at every start, so the rest of the host is not looked at.
+pub fn last_level_cache(root: &Path) -> Option<u64> {
+    host::last_level(&Tree::at(root), 0).map(|cache| cache.bytes).filter(|bytes| *bytes > 0)
 }
 
 /// What the memory limit of this process's control group still leaves; nothing where there is no limit.
@@ -120,10 +122,6 @@ mod tests {
                 .file("sys/devices/system/node/node0/meminfo", "Node 0 MemTotal:       1024 kB\nNode 0 MemFree: 1 kB\n")
         }
 
-        pub(super) fn last_level_cache(&self) -> Option<u64> {
-            last_level_cache(&self.0)
-        }
-
         pub(super) fn detect(&self) -> Found {
             detect(&self.0)
         }
@@ -154,6 +152,15 @@ mod tests {
         for what in ["sys/devices/system/cpu/online", "proc/self/limits", "proc/self/cgroup", "proc/meminfo"] {
             assert!(named.iter().any(|name| name.contains(what)), "{what} is not in {named:?}");
         }
+    }
+
+    #[test]
+    fn a_cache_without_a_size_has_none() {
+        let fake = Fake::new("cache-size");
+        assert_eq!(last_level_cache(&fake.0), None);
+        assert_eq!(last_level_cache(&fake.processors().0), Some(32 << 20));
+        fake.file("sys/devices/system/cpu/cpu0/cache/index3/size", "many\n");
+        assert_eq!(last_level_cache(&fake.0), None);
     }
 
     #[test]

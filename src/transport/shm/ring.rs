@@ -192,10 +192,11 @@ impl Reader {
         if header as u32 != self.next() {
             return None;
         }
-        // SAFETY: the header names this message, so the writer has finished the body and will not touch it before this reader has
-        // released it.
-        let (len, slot) =
-            line.body.with(|body| unsafe { ((&raw const (*body).len).read(), (&raw const (*body).slot).read()) });
+        let (len, slot) = line.body.with(|body| {
+            // SAFETY: the header names this message, so the writer has finished the body and will not touch it before this reader has
+            // released it.
+            unsafe { ((&raw const (*body).len).read(), (&raw const (*body).slot).read()) }
+        });
         let inline = line.body.with(|body| body.cast::<u8>().wrapping_add(8));
         Some(Notice { inline, len, slot, tag: (header >> 32) as u32 })
     }

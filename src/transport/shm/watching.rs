@@ -4,6 +4,7 @@ use super::links::ShmLinks;
 use super::status::Life;
 use crate::sys::barrier;
 use crate::sys::process::Watched;
+use crate::transport::watch::end_of_line;
 use crate::transport::{Abort, Blocked, Entered, Links, Suspect, Trouble, Watch};
 use std::time::{Duration, Instant};
 
@@ -80,19 +81,6 @@ impl ShmLinks {
         let own = self.rank();
         (0..self.size()).filter(move |rank| *rank != own)
     }
-
-    /// From `first` on, whom each waits for; the last one waits for nobody, is stopped, or was met before.
-    fn end_of_line(&self, first: u32) -> u32 {
-        let (mut rank, mut seen) = (first, vec![self.rank()]);
-        while !seen.contains(&rank) && !self.stopped(rank) {
-            seen.push(rank);
-            match self.waiting_for(rank).filter(|next| *next < self.size()) {
-                Some(next) => rank = next,
-                None => return rank,
-            }
-        }
-        if rank == self.rank() { first } else { rank }
-    }
 }
 
 impl Watch for ShmLinks {
@@ -150,7 +138,7 @@ impl Watch for ShmLinks {
     /// The end of the line; before it a rank that can be seen to be stopped: who waits outside this communicator (in a `split`, or for a
     /// file) does not say for whom.
     fn suspects(&self, number: u64, blocked: Blocked) -> Vec<Suspect> {
-        let last = self.end_of_line(blocked.rank());
+        let last = end_of_line(self, blocked.rank());
         let stopped = self.others().find(|rank| *rank != last && self.stopped(*rank)).filter(|_| !self.stopped(last));
         let suspect = |rank| Suspect { rank, doing: self.describe(rank, number) };
         stopped.into_iter().chain([last]).map(suspect).collect()

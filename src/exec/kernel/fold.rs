@@ -198,7 +198,7 @@ fn finished<T: Number, O: Combine, L: Isa>(mut sums: [T::Wide; BLOCK], divisor: 
     for sum in &mut sums {
         *sum = sum.canonical();
     }
-    T::round_block::<L>(sums)
+    T::round_one_nan::<L>(sums)
 }
 
 /// A block out of an operand.

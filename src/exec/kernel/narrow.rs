@@ -157,6 +157,33 @@ impl Number for bf16 {
         let narrow = if bits & 0x7FFF_FFFF > INFINITY { bits | 0x40_0000 } else { nearest };
         bf16::from_bits((narrow >> 16) as u16)
     }
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    fn widen_block<L: Isa>(block: [bf16; BLOCK]) -> [f32; BLOCK] {
+        match L::LEVEL {
+            // SAFETY: code generic over an `Isa` runs only where its level is available; both have the instructions of AVX2.
+            Level::Avx512 | Level::Avx2 => unsafe { halves::widen(block) },
+            _ => widen_each(block),
+        }
+    }
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    fn round_block<L: Isa>(wide: [f32; BLOCK]) -> [bf16; BLOCK] {
+        match L::LEVEL {
+            // SAFETY: as in `widen_block`.
+            Level::Avx512 | Level::Avx2 => unsafe { halves::round::<false>(wide) },
+            _ => round_each(wide),
+        }
+    }
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    fn round_one_nan<L: Isa>(wide: [f32; BLOCK]) -> [bf16; BLOCK] {
+        match L::LEVEL {
+            // SAFETY: as in `widen_block`.
+            Level::Avx512 | Level::Avx2 => unsafe { halves::round::<true>(wide) },
+            _ => round_each(wide),
+        }
+    }
 }
 
 impl Number for f16 {
@@ -190,6 +217,83 @@ impl Number for f16 {
             // SAFETY: as in `widen_block`.
             Level::Avx2 => unsafe { x86::round_256(wide) },
             _ => round_each(wide),
+        }
+    }
+}
+
+/// `bf16` two by two: a word of 32 bits holds a pair, and each of the two is widened and rounded where it stands, without the shuffles
+/// that would bring them into line.
+///
+/// ```text
+///   8 words   [ 1 0 | 3 2 | 5 4 | … ]  ── << 16 ──────> 0 2 4 … (8 singles)
+///                                      ── mask ───────> 1 3 5 … (8 singles)
+/// ```
+///
+#[cfg(target_arch = "x86_64")]
+mod halves {
+    use super::{BLOCK, bf16};
+    use std::arch::x86_64::*;
+
+    /// Pairs in a vector.
+    const WORDS: usize = 8;
+
+    /// # Safety
+    ///
+    /// The processor has AVX2.
+    #[inline(always)]
+    pub(super) unsafe fn widen(block: [bf16; BLOCK]) -> [f32; BLOCK] {
+        let mut wide = [0f32; BLOCK];
+        for i in (0..BLOCK).step_by(2 * WORDS) {
+            // SAFETY: `i + 16 <= BLOCK`, loads and stores take any alignment, the caller answers for the processor.
+            unsafe {
+                let words = _mm256_loadu_si256(block.as_ptr().add(i).cast());
+                let even = _mm256_slli_epi32::<16>(words);
+                let odd = _mm256_and_si256(words, _mm256_set1_epi32(!0xFFFF));
+                _mm256_storeu_si256(wide.as_mut_ptr().add(i).cast(), even);
+                _mm256_storeu_si256(wide.as_mut_ptr().add(i + WORDS).cast(), odd);
+            }
+        }
+        wide
+    }
+
+    /// `ONE_NAN`: a NaN can only be the canonical one, which rounds like a number.
+    ///
+    /// # Safety
+    ///
+    /// The processor has AVX2.
+    #[inline(always)]
+    pub(super) unsafe fn round<const ONE_NAN: bool>(wide: [f32; BLOCK]) -> [bf16; BLOCK] {
+        let mut block = [bf16::from_bits(0); BLOCK];
+        for i in (0..BLOCK).step_by(2 * WORDS) {
+            // SAFETY: as in `widen`.
+            unsafe {
+                let even = nearest::<ONE_NAN>(_mm256_loadu_ps(wide.as_ptr().add(i)));
+                let odd = nearest::<ONE_NAN>(_mm256_loadu_ps(wide.as_ptr().add(i + WORDS)));
+                let words = _mm256_blend_epi16::<0xAA>(_mm256_srli_epi32::<16>(even), odd);
+                _mm256_storeu_si256(block.as_mut_ptr().add(i).cast(), words);
+            }
+        }
+        block
+    }
+
+    /// The rounded value in the upper half of each word.
+    ///
+    /// # Safety
+    ///
+    /// The processor has AVX2.
+    #[inline(always)]
+    unsafe fn nearest<const ONE_NAN: bool>(wide: __m256) -> __m256i {
+        // SAFETY: the caller answers for the processor.
+        unsafe {
+            let bits = _mm256_castps_si256(wide);
+            let even = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+            let nearest = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7FFF)), even);
+            if ONE_NAN {
+                return nearest;
+            }
+            let quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x40_0000));
+            let nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(wide, wide));
+            _mm256_blendv_epi8(nearest, quiet, nan)
         }
     }
 }
@@ -252,7 +356,7 @@ mod tests {
     #[cfg(target_arch = "x86_64")]
     use crate::exec::kernel::level::{Avx2, Avx512};
     use crate::exec::kernel::level::{Isa, Level, Portable};
-    use crate::exec::kernel::number::BLOCK;
+    use crate::exec::kernel::number::{BLOCK, Wide};
 
     fn same(is: f32, should: f32) -> bool {
         is.to_bits() == should.to_bits() || is.is_nan() && should.is_nan()
@@ -288,10 +392,22 @@ mod tests {
         singles
     }
 
+    /// Where each place of a block is after `widen_block`: values that every format has and rounds to themselves go through it.
+    fn places<L: Isa, T: Number<Wide = f32>>() -> [usize; BLOCK] {
+        let mut places = [BLOCK; BLOCK];
+        for place in 0..BLOCK {
+            let mut block = [T::ZERO; BLOCK];
+            block[place] = T::round(1.0);
+            places[place] = T::widen_block::<L>(block).iter().position(|one| *one == 1.0).unwrap();
+        }
+        places
+    }
+
     fn widening_is<L: Isa, T: Number<Wide = f32>>(every: &[T], should: impl Fn(T) -> f32) {
+        let places = places::<L, T>();
         for block in every.chunks_exact(BLOCK) {
             let wide = T::widen_block::<L>(block.try_into().unwrap());
-            for (&narrow, is) in block.iter().zip(wide) {
+            for (&narrow, is) in block.iter().zip(places.map(|place| wide[place])) {
                 assert!(same(is, should(narrow)), "{}: {is:e}, expected {:e}", L::LEVEL, should(narrow));
             }
         }
@@ -302,9 +418,15 @@ mod tests {
         bits: impl Fn(T) -> u32,
         should: impl Fn(f32) -> u32,
     ) {
+        let places = places::<L, T>();
+        let canonical = |block: [f32; BLOCK]| block.map(Wide::canonical);
         for block in singles.chunks_exact(BLOCK) {
-            let narrow = T::round_block::<L>(block.try_into().unwrap());
-            for (&single, is) in block.iter().zip(narrow) {
+            let mut wide = [0.0; BLOCK];
+            places.iter().zip(block).for_each(|(place, single)| wide[*place] = *single);
+            let narrow = T::round_block::<L>(wide);
+            let one_nan = T::round_one_nan::<L>(canonical(wide));
+            for ((&single, is), finished) in block.iter().zip(narrow).zip(one_nan) {
+                assert_eq!(bits(finished), should(single.canonical()), "{}: {single:e}, without a look for NaN", L::LEVEL);
                 let (is, should) = (bits(is), should(single));
                 assert!(
                     is == should,

@@ -20,7 +20,8 @@ pub(super) trait Number: Copy + 'static {
     /// Out of it: the one rounding of a fold.
     fn round(wide: Self::Wide) -> Self;
 
-    /// A block of [`Number::widen`]; a type whose conversion the processor knows does better.
+    /// A block of [`Number::widen`]; a type whose conversion the processor knows does better. The elements may change places within the
+    /// block: only [`Number::round_block`] and [`Number::round_one_nan`] put them back.
     #[inline(always)]
     fn widen_block<L: Isa>(block: [Self; BLOCK]) -> [Self::Wide; BLOCK] {
         widen_each(block)
@@ -30,6 +31,12 @@ pub(super) trait Number: Copy + 'static {
     #[inline(always)]
     fn round_block<L: Isa>(wide: [Self::Wide; BLOCK]) -> [Self; BLOCK] {
         round_each(wide)
+    }
+
+    /// The same for values of which a NaN is the canonical one: a type whose rounding must look for others saves that.
+    #[inline(always)]
+    fn round_one_nan<L: Isa>(wide: [Self::Wide; BLOCK]) -> [Self; BLOCK] {
+        Self::round_block::<L>(wide)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Where everything lies in a segment. Every rank computes the same from the number of ranks alone; no offset ever comes from a peer.
 //!
-//! The file is sparse: 8 ranks have 250 MiB of addresses and use a few pages until messages above 48 bytes flow.
+//! The file is sparse: 8 ranks have 380 MiB of addresses and use a few pages until messages above 48 bytes flow.
 
 use super::ring::{LINES, Line, Released, SLOTS};
 use super::status::{Header, Status};
@@ -25,8 +25,23 @@ pub const SLOT_BYTES: usize = 128 << 10;
 /// 0.13 us before, 0.09 after). The line beyond a page keeps equal places of neighbours out of each other's cache set.
 pub const SMALL_SLOT_BYTES: usize = PAGE + size_of::<Line>();
 
-/// Bytes of all slots of a link: the large ones, then the small ones.
-pub(super) const LINK_BYTES: usize = SLOTS as usize * SLOT_BYTES + page(LINES as usize * SMALL_SLOT_BYTES);
+/// Shuttles of each kind that lie beside the slots of a link: see `shuttle`.
+pub(super) const SHUTTLES: u32 = 2;
+
+/// Where a link's small slots begin: behind the large ones.
+pub(super) const SMALL_SLOTS: usize = SLOTS as usize * SLOT_BYTES;
+
+/// Where its large shuttles begin.
+pub(super) const LARGE_SHUTTLES: usize = SMALL_SLOTS + page(LINES as usize * SMALL_SLOT_BYTES);
+
+/// Where its small shuttles begin. Each has whole pages, so that it can be given back alone.
+pub(super) const SMALL_SHUTTLES: usize = LARGE_SHUTTLES + SHUTTLES as usize * SLOT_BYTES;
+
+/// Bytes from one small shuttle to the next.
+pub(super) const SMALL_SHUTTLE_BYTES: usize = page(SMALL_SLOT_BYTES);
+
+/// Bytes of all slots of a link.
+pub(super) const LINK_BYTES: usize = SMALL_SHUTTLES + SHUTTLES as usize * SMALL_SHUTTLE_BYTES;
 
 /// Boards a rank has in each lane: one a group.
 const BOARDS: usize = 3;

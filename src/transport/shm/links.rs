@@ -1,8 +1,10 @@
 //! All links of one rank over a segment: the contract of `crate::transport` on top of `ring`.
 
-use super::layout::{LANES, LINK_BYTES, PAGE, SLOT_BYTES, SMALL_SLOT_BYTES};
-use super::ring::{IN_LINE, INLINE, LINES, Line, Reader, Released, SLOTS, Writer};
+use super::ends::{In, NONE, Out, Readers, Spot, spot};
+use super::layout::{LANES, SLOT_BYTES};
+use super::ring::{IN_LINE, INLINE};
 use super::segment::{HEAP_SPAN, Segment};
+use super::shuttle;
 use super::staging::Budget;
 use crate::error::{Error, Place};
 use crate::plan::{Group, World};
@@ -14,60 +16,6 @@ use std::sync::Arc;
 
 /// Boards a rank has in each lane.
 const BOARDS: usize = 3;
-
-/// Large slots have the numbers below SLOTS, small ones those from there to here.
-const SLOT_NUMBERS: u32 = SLOTS + LINES;
-
-/// In place of a slot's number: no message is being written.
-const NONE: u32 = u32::MAX - 1;
-
-/// What the small slots of a link take from the budget.
-const SMALL_CHARGE: usize = LINK_BYTES - SLOTS as usize * SLOT_BYTES;
-
-/// One outgoing link: this rank writes.
-#[derive(Debug)]
-struct Out {
-    writer: Writer,
-    lines: *const Line,
-    slots: *mut u8,
-    /// Bytes of each slot that the budget has been charged for.
-    charged: u32,
-    /// Slots in use: SLOTS, or MIN_SLOTS where memory is short.
-    depth: u32,
-    /// Whether the budget has been charged for the small slots.
-    has_small: bool,
-    /// The slot of the message that is being written, or NONE.
-    slot: u32,
-    /// The ranks that read, each with its counter.
-    readers: Readers,
-}
-
-/// One incoming link: this rank reads.
-#[derive(Debug)]
-struct In {
-    reader: Reader,
-    lines: *const Line,
-    slots: *const u8,
-    counter: *const Released,
-}
-
-/// Who reads a link. A pair needs no list.
-#[derive(Debug)]
-enum Readers {
-    One(u32, *const Released),
-    Many(Vec<(u32, *const Released)>),
-}
-
-impl Readers {
-    fn each(&self) -> impl Iterator<Item = (u32, &Released)> {
-        let (one, many): (Option<(u32, *const Released)>, &[_]) = match self {
-            Readers::One(rank, counter) => (Some((*rank, *counter)), &[]),
-            Readers::Many(list) => (None, list),
-        };
-        // SAFETY: counters lie in the segment, which `ShmLinks` keeps mapped; they are atomics, valid whatever others write.
-        one.into_iter().chain(many.iter().copied()).map(|(rank, counter)| (rank, unsafe { &*counter }))
-    }
-}
 
 /// Heaps that the ranks of a communicator can address: a segment, and the numbers that the ranks have there.
 pub type Heaps = Vec<(Arc<Segment>, Vec<u32>)>;
@@ -105,19 +53,22 @@ impl ShmLinks {
         let mut out = Vec::new();
         let mut incoming = Vec::new();
         for lane in 0..LANES {
+            let first = out.len() as u32;
             out.extend((0..size).map(|to| {
-                let link = Outgoing::Pair(to);
-                Out::new(&segment, lane, rank, link, Readers::One(to, segment.released(lane, rank, link, to)))
+                let (link, back) = (Outgoing::Pair(to), segment.slots(lane, to, Outgoing::Pair(rank)));
+                let readers = Readers::One(to, segment.released(lane, rank, link, to));
+                // The link to oneself is its own link back.
+                Out::new(&segment, lane, rank, link, readers, if to == rank { std::ptr::null_mut() } else { back })
             }));
-            for group in [Group::World, Group::Inner, Group::Outer] {
-                let link = Outgoing::Board(group);
-                let readers = world.members(group, rank).iter().filter(|reader| *reader != rank);
-                let readers = readers.map(|reader| (reader, segment.released(lane, rank, link, reader))).collect();
-                out.push(Out::new(&segment, lane, rank, link, Readers::Many(readers)));
-            }
-            incoming.extend((0..size).map(|from| In::new(&segment, lane, from, Outgoing::Pair(rank), rank)));
-            for group in [Group::World, Group::Inner, Group::Outer] {
-                incoming.extend((0..size).map(|from| In::new(&segment, lane, from, Outgoing::Board(group), rank)));
+            out.extend(GROUPS.map(|group| board(&segment, lane, rank, world, group)));
+            let back = |index: u32| if out[index as usize].shuttles.count(true) > 0 { index } else { NONE };
+            let pair = |from| In::new(&segment, lane, from, Outgoing::Pair(rank), rank, back(first + from));
+            incoming.extend((0..size).map(pair));
+            for group in GROUPS {
+                // The board of a group of two is a link to the other one, and his is the link back.
+                let back = back(first + size + group as u32);
+                let board = |from| In::new(&segment, lane, from, Outgoing::Board(group), rank, back);
+                incoming.extend((0..size).map(board));
             }
         }
         let heaps = vec![(segment.clone(), (0..size).collect())];
@@ -179,11 +130,7 @@ impl ShmLinks {
     /// Gives the pages of slots back that nobody is using.
     pub fn give_back(&mut self) {
         for out in &mut self.out {
-            if out.charge() > 0 && out.slot == NONE && out.writer.idle(out.readers.each().map(|(_, counter)| counter)) {
-                self.segment.discard(out.slots, LINK_BYTES);
-                self.budget.put_back(out.charge());
-                (out.charged, out.depth, out.has_small) = (0, SLOTS, false);
-            }
+            self.budget.put_back(out.give_back(&self.segment));
         }
     }
 
@@ -225,24 +172,33 @@ impl ShmLinks {
                 "Choose a smaller chunk (RINGTREE_CHUNK)",
             ));
         }
-        let small = len <= INLINE || self.out[index].can_be_small(len, &self.budget);
-        if !small && !self.charge(index, len) {
-            return Err(Error::Choice {
-                what: format!(
-                    "the staging budget of {} bytes is used up by operations under way ({} bytes used)",
-                    self.budget.limit(),
-                    self.budget.used()
-                ),
-                advice: "Raise RINGTREE_STAGING, or run fewer communicators at the same time".into(),
-            });
-        }
-        let depth = if small { LINES } else { self.out[index].depth };
+        let depth = match self.out[index].pay(len, &self.budget) {
+            Some(depth) => depth,
+            None => self.pay_by_giving_back(index, len)?,
+        };
         self.look(index, depth)
+    }
+
+    /// Other communicators can't ask this one for memory while it is in an operation: its own idle links give theirs back.
+    fn pay_by_giving_back(&mut self, index: usize, len: usize) -> Result<u32, Error> {
+        self.give_back();
+        self.out[index].pay(len, &self.budget).ok_or_else(|| Error::Choice {
+            what: format!(
+                "the staging budget of {} bytes is used up by operations under way ({} bytes used)",
+                self.budget.limit(),
+                self.budget.used()
+            ),
+            advice: "Raise RINGTREE_STAGING, or run fewer communicators at the same time".into(),
+        })
     }
 
     /// Who holds the oldest message where `depth` of them may be on their way, if there is no room for another.
     fn look(&mut self, index: usize, depth: u32) -> Result<Option<Blocked>, Error> {
         let out = &mut self.out[index];
+        if let Err(bad) = out.collect_shuttles() {
+            let reader = out.readers.each().next().map_or(self.rank, |(rank, _)| rank);
+            return Err(self.corrupt(reader, format!("shuttle {}, which it did not have", bad.shuttle)));
+        }
         match out.writer.look(depth, out.readers.each().map(|(_, counter)| counter)) {
             Ok(None) => Ok(None),
             Ok(Some(reader)) => {
@@ -255,17 +211,6 @@ impl ShmLinks {
                 Err(self.corrupt(reader, what))
             }
         }
-    }
-
-    /// Has the budget charged for large slots of `len` bytes, if need be with what this rank's own idle links give back: other
-    /// communicators can't ask this one while it is in an operation.
-    fn charge(&mut self, index: usize, len: usize) -> bool {
-        let charged = |out: &mut Out, budget: &Budget| out.charged as usize >= len || out.charge_for(len, budget);
-        if charged(&mut self.out[index], &self.budget) {
-            return true;
-        }
-        self.give_back();
-        charged(&mut self.out[index], &self.budget)
     }
 
     #[cold]
@@ -284,87 +229,19 @@ impl ShmLinks {
     }
 }
 
-impl Out {
-    fn new(segment: &Segment, lane: u32, rank: u32, link: Outgoing, readers: Readers) -> Out {
-        Out {
-            writer: Writer::default(),
-            lines: segment.lines(lane, rank, link),
-            slots: segment.slots(lane, rank, link),
-            charged: 0,
-            depth: SLOTS,
-            has_small: false,
-            slot: NONE,
-            readers,
-        }
-    }
+/// All boards of a rank, in the order of their numbers.
+const GROUPS: [Group; BOARDS] = [Group::World, Group::Inner, Group::Outer];
 
-    /// Bytes that this link has of the budget.
-    fn charge(&self) -> usize {
-        let small = if self.has_small { SMALL_CHARGE } else { 0 };
-        self.charged as usize * self.depth as usize + small
-    }
-
-    /// Whether a message of `len` bytes goes through a small slot: where the budget has none for them, it takes a large one.
-    fn can_be_small(&mut self, len: usize, budget: &Budget) -> bool {
-        if len <= SMALL_SLOT_BYTES && !self.has_small {
-            self.has_small = budget.try_take(SMALL_CHARGE);
-        }
-        len <= SMALL_SLOT_BYTES && self.has_small
-    }
-
-    /// Where the slot of that number begins, if a message of `len` bytes fits in it.
-    #[inline(always)]
-    fn place_of(slot: u32, len: usize) -> Option<usize> {
-        match slot {
-            0..SLOTS if len <= SLOT_BYTES => Some(slot as usize * SLOT_BYTES),
-            SLOTS..SLOT_NUMBERS if len <= SMALL_SLOT_BYTES => {
-                Some(SLOTS as usize * SLOT_BYTES + (slot - SLOTS) as usize * SMALL_SLOT_BYTES)
-            }
-            _ => None,
-        }
-    }
-
-    /// Takes from the budget what slots of `len` bytes need more: all slots, or as many as plans are proved with.
-    fn charge_for(&mut self, len: usize, budget: &Budget) -> bool {
-        let pages = len.next_multiple_of(PAGE);
-        let more = pages * self.depth as usize - self.charged as usize * self.depth as usize;
-        if budget.take(more) {
-            self.charged = pages as u32;
-            return true;
-        }
-        // Fewer slots only while no large one is in use: the slot of a message must not change under a reader.
-        let fewer = crate::plan::MIN_SLOTS;
-        if self.charged == 0 && budget.take(pages * fewer as usize) {
-            self.charged = pages as u32;
-            self.depth = fewer;
-            return true;
-        }
-        false
-    }
-
-    #[inline(always)]
-    fn line(&self) -> &Line {
-        // SAFETY: the index is below LINES, the ring lies in the segment that `ShmLinks` keeps mapped, and a Line is valid whatever
-        // others write to it.
-        unsafe { &*self.lines.add((self.writer.next() % LINES) as usize) }
-    }
-}
-
-impl In {
-    fn new(segment: &Segment, lane: u32, from: u32, link: Outgoing, rank: u32) -> In {
-        In {
-            reader: Reader::default(),
-            lines: segment.lines(lane, from, link),
-            slots: segment.slots(lane, from, link),
-            counter: segment.released(lane, from, link, rank),
-        }
-    }
-
-    #[inline(always)]
-    fn line(&self) -> &Line {
-        // SAFETY: as for `Out::line`.
-        unsafe { &*self.lines.add((self.reader.next() % LINES) as usize) }
-    }
+/// The board of a rank in a lane for a group.
+fn board(segment: &Segment, lane: u32, rank: u32, world: &World, group: Group) -> Out {
+    let link = Outgoing::Board(group);
+    let others = world.members(group, rank).iter().filter(|reader| *reader != rank);
+    let others = others.map(|reader| (reader, segment.released(lane, rank, link, reader))).collect::<Vec<_>>();
+    let (readers, back) = match others[..] {
+        [(other, counter)] => (Readers::One(other, counter), segment.slots(lane, other, link)),
+        _ => (Readers::Many(others), std::ptr::null_mut()),
+    };
+    Out::new(segment, lane, rank, link, readers, back)
 }
 
 impl Links for ShmLinks {
@@ -379,57 +256,51 @@ impl Links for ShmLinks {
     #[inline(always)]
     fn reserve(&mut self, lane: u32, link: Outgoing, len: usize) -> Result<Result<*mut u8, Blocked>, Error> {
         let index = self.out_index(lane, link);
-        let out = &self.out[index];
-        let ready = if len <= INLINE || len <= SMALL_SLOT_BYTES && out.has_small {
-            out.writer.has_room(LINES)
-        } else {
-            out.charged as usize >= len && out.writer.has_room(out.depth)
+        let slot = match self.out[index].choose(len) {
+            Some(slot) => slot,
+            None => {
+                if let Some(blocked) = self.make_room(index, len)? {
+                    return Ok(Err(blocked));
+                }
+                self.out[index].choose(len).unwrap_or_else(|| unreachable!("room for {len} bytes was made"))
+            }
         };
-        if !ready && let Some(blocked) = self.make_room(index, len)? {
-            return Ok(Err(blocked));
-        }
         let out = &mut self.out[index];
-        if len <= INLINE {
-            out.slot = IN_LINE;
-            // SAFETY: there is room, the line is that of the next message, and this is the only writer of the ring.
-            return Ok(Ok(unsafe { out.writer.inline(out.line()) }));
-        }
-        // Whoever had this slot before is released: a large one when fewer than `depth` messages of any kind are on their way, a small
-        // one when fewer than LINES are.
-        let next = out.writer.next();
-        let small = len <= SMALL_SLOT_BYTES && out.has_small;
-        out.slot = if small { SLOTS + next % LINES } else { next % out.depth };
-        let place = Out::place_of(out.slot, len).unwrap_or(0);
-        // SAFETY: the layout gives every link LINK_BYTES, in which `place_of` finds each slot; `make_room` has refused a longer message.
-        Ok(Ok(unsafe { out.slots.add(place) }))
+        out.slot = slot;
+        Ok(Ok(out.place(slot, len)))
     }
 
     #[inline(always)]
     fn publish(&mut self, lane: u32, link: Outgoing, len: usize, tag: u32) -> Result<(), Error> {
         let index = self.out_index(lane, link);
-        let out = &mut self.out[index];
-        let line = out.line() as *const Line;
-        // SAFETY: `reserve` found room for this message and the executor has filled it; the line lives as long as the segment.
-        unsafe { out.writer.publish(&*line, len as u32, out.slot, tag) };
-        out.slot = NONE;
+        // SAFETY: `reserve` found room for this message and the executor has filled it.
+        unsafe { self.out[index].publish(len, tag) };
         self.wake_readers(index);
         Ok(())
     }
 
     #[inline(always)]
     fn peek(&mut self, lane: u32, link: Incoming) -> Result<Option<Message>, Error> {
-        let incoming = &self.incoming[self.in_index(lane, link)];
+        let index = self.in_index(lane, link);
+        let incoming = &mut self.incoming[index];
         let Some(notice) = incoming.reader.peek(incoming.line()) else { return Ok(None) };
-        let len = notice.len as usize;
+        let (len, tag) = (notice.len as usize, notice.tag);
         if notice.slot == IN_LINE && len <= INLINE {
-            return Ok(Some(Message { at: notice.inline, len, tag: notice.tag }));
+            return Ok(Some(Message { at: notice.inline, len, tag }));
         }
-        let Some(place) = Out::place_of(notice.slot, len) else {
-            return Err(self.corrupt(link.rank(), format!("a message of {len} bytes in slot {}", notice.slot)));
-        };
-        // SAFETY: the slot number and length were just checked against the layout.
-        let at = unsafe { incoming.slots.add(place) };
-        Ok(Some(Message { at, len, tag: notice.tag }))
+        match spot(notice.slot, len) {
+            Some(Spot::Slot(at)) => Ok(Some(Message { at: incoming.slot(at), len, tag })),
+            // One that this rank holds can't come from anybody else.
+            Some(Spot::Shuttle(shuttle))
+                if incoming.back != NONE
+                    && !self.out[incoming.back as usize].shuttles.holds(shuttle::seen_by_peer(shuttle)) =>
+            {
+                (incoming.came, incoming.came_len) = (shuttle::seen_by_peer(shuttle), len);
+                let at = self.out[incoming.back as usize].shuttle(incoming.came);
+                Ok(Some(Message { at, len, tag }))
+            }
+            _ => Err(self.corrupt(link.rank(), format!("a message of {len} bytes in slot {}", notice.slot))),
+        }
     }
 
     #[inline(always)]
@@ -437,7 +308,13 @@ impl Links for ShmLinks {
         let index = self.in_index(lane, link);
         let incoming = &mut self.incoming[index];
         // SAFETY: the counter lies in the mapped segment and is an atomic.
-        incoming.reader.release(unsafe { &*incoming.counter });
+        let counter = unsafe { &*incoming.counter };
+        if incoming.came != NONE {
+            let shuttle = std::mem::replace(&mut incoming.came, NONE);
+            let back = &mut self.out[incoming.back as usize];
+            back.receive_shuttle(shuttle, incoming.came_len, &self.budget, counter);
+        }
+        incoming.reader.release(counter);
         if self.segment.header().sleepers.any() {
             self.wake(link.rank());
         }

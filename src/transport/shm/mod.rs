@@ -3,7 +3,7 @@
 //! ```text
 //!   segment (one memfd a communicator and host, the same layout for everybody, pages exist once touched)
 //!   ┌────────┬──────────┬────────────────┬──────────────────┬───────────────────────────────┐
-//!   │ header │ statuses │ lines of links │ acknowledgements │ slots, four a link            │
+//!   │ header │ statuses │ lines of links │ acknowledgements │ slots and shuttles of links   │
 //!   └────────┴──────────┴────────────────┴──────────────────┴───────────────────────────────┘
 //! ```
 //!
@@ -12,6 +12,8 @@
 //! | `layout` | where everything lies |
 //! | `ring` | one link: a ring of cache lines, a flag in each, and the readers' acknowledgements |
 //! | `bell` | going to sleep and being woken |
+//! | `shuttle` | slots that go to and fro between two ranks |
+//! | `ends` | one end of one link: which slot a message takes, and what the budget is charged for it |
 //! | `links` | all links of a rank: the contract |
 //! | `status` | what every rank is doing, and who aborted: read only when something takes long |
 //! | `segment` | the memory itself |
@@ -21,12 +23,14 @@
 //! | `probe` | what ranks find out about each other when they meet |
 
 mod bell;
+mod ends;
 mod heap;
 mod layout;
 mod links;
 mod probe;
 mod ring;
 mod segment;
+mod shuttle;
 mod staging;
 mod status;
 mod watching;

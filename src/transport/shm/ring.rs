@@ -51,10 +51,13 @@ pub struct Body {
 #[cfg(not(loom))]
 const _: () = assert!(size_of::<Line>() == 64);
 
-/// How far a reader has released, on a line of its own.
+/// How far a reader has released, on a line of its own; and which shuttles it has returned: a bit flips for each.
 #[derive(Debug)]
 #[repr(C, align(64))]
-pub struct Released(AtomicU32);
+pub struct Released {
+    messages: AtomicU32,
+    shuttles: AtomicU32,
+}
 
 impl Line {
     /// An unused line, as zeroed shared memory holds.
@@ -66,7 +69,18 @@ impl Line {
 impl Released {
     /// Nothing released, as zeroed shared memory holds.
     pub fn none() -> Released {
-        Released(AtomicU32::new(0))
+        Released { messages: AtomicU32::new(0), shuttles: AtomicU32::new(0) }
+    }
+
+    /// The reader gives back a shuttle, which it has read. `shuttle` is the number that the writer gives to it.
+    pub fn return_shuttle(&self, shuttle: u32) {
+        // The reader is the only one who writes the word.
+        self.shuttles.store(self.shuttles.load(Ordering::Relaxed) ^ 1 << shuttle, Ordering::Release);
+    }
+
+    /// A word in which the bit of a shuttle has flipped once for each time that it was returned.
+    pub fn returned(&self) -> u32 {
+        self.shuttles.load(Ordering::Acquire)
     }
 }
 
@@ -110,7 +124,7 @@ impl Writer {
         let mut most = 0;
         let mut slowest = None;
         for (i, reader) in readers.enumerate() {
-            let claimed = reader.0.load(Ordering::Acquire);
+            let claimed = reader.messages.load(Ordering::Acquire);
             let outstanding = self.sent.wrapping_sub(claimed);
             if outstanding > self.sent.wrapping_sub(self.floor) {
                 return Err(BadCounter { reader: i, claimed, sent: self.sent });
@@ -205,6 +219,6 @@ impl Reader {
     #[inline(always)]
     pub fn release(&mut self, counter: &Released) {
         self.released = self.released.wrapping_add(1);
-        counter.0.store(self.released, Ordering::Release);
+        counter.messages.store(self.released, Ordering::Release);
     }
 }

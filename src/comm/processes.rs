@@ -39,12 +39,11 @@ struct Card {
 
 const FORMAT: u64 = 2;
 
-/// Bytes of a message from which ranks on cores without a common cache copy from each other's memory: the lines of a slot go to and fro
-/// between the caches, those of a buffer that is read go once. All-to-all of 64 KiB between two such cores of a Zen 2: 5 us in place of
-/// 12; below 16 KiB the system calls cost more than that saves. With a common cache slots are faster at every size, unless ranks share
-/// processors: then one copy in place of two counts, and a rank need not wait for another's turn to be served. Four ranks on two cores,
-/// 1 MiB: all-to-all 224 us in place of 360, send and receive 260 in place of 548.
-const FAR_FETCH_FROM: u64 = 16 << 10;
+/// From how many bytes on ranks that share processors copy from each other: one copy in place of two counts there, and a rank need not wait
+/// for another's turn to be served. Four ranks on two cores of a Zen 2, 1 MiB: all-to-all 224 us in place of 360, send and receive 260 in
+/// place of 548; below 16 KiB the system calls cost more than that saves. Where every rank has a processor, slots are faster at every size
+/// but the largest, also between cores that share no cache, since shuttles (all-to-all of 256 KiB: 18 us, copied directly 23).
+const CROWDED_FETCH_FROM: u64 = 16 << 10;
 
 impl Communicator {
     /// This rank's end of a communicator of `size` processes (or threads) that all know the same id. Returns when all have come.
@@ -155,15 +154,12 @@ fn agree_on_fetching(meeting: &mut Rendezvous, links: &ShmLinks, config: &Config
     let shown: Vec<Shown> = cards.iter().map(|card| card.shown).collect();
     let wanted = config.fetch != Fetch::Off && shown.len() > 1;
     let can = wanted && links.can_fetch(&shown);
-    let far = config.fetch == Fetch::Auto && can && links.is_far();
-    let all = meeting.all_gather(&[u8::from(can), u8::from(far)])?;
+    let all = meeting.all_gather(&[u8::from(can)])?;
+    let can = all.iter().all(|answer| matches!(answer.as_slice(), [1]));
     let (ranks, processors) = links.crowd();
-    let crowded = ranks > processors;
-    let far = all.iter().any(|answer| matches!(answer.as_slice(), [1, 1]));
-    let can = all.iter().all(|answer| matches!(answer.as_slice(), [1, _]));
     Ok(match config.fetch {
         Fetch::From(bytes) if can => bytes.max(1),
-        Fetch::Auto if can && (far || crowded) => FAR_FETCH_FROM,
+        Fetch::Auto if can && ranks > processors => CROWDED_FETCH_FROM,
         _ => 0,
     })
 }

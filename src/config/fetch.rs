@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 /// When ranks copy what they need straight from each other's private memory (process_vm_readv), in place of through slots.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Fetch {
-    /// Where it is allowed and faster: the cores share no cache, or ranks share processors.
+    /// Where it is allowed and faster: ranks share processors.
     #[default]
     Auto,
     /// Never.

@@ -203,7 +203,7 @@ impl Cursor {
         self.sinks.clear();
         if step.dst() != Space::Nothing {
             let stream = context.stream && step.dst() == Space::Output;
-            let ahead = if stream { self.ahead(context) } else { std::ptr::null() };
+            let ahead = if context.ahead { self.ahead(context) } else { std::ptr::null() };
             self.sinks.push(Sink { at: context.local(step.dst(), step.dst_at), stream, ahead });
         }
         match step.put {

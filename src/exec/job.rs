@@ -79,6 +79,8 @@ pub(super) struct Context {
     pub(super) tag: u32,
     /// Non-temporal stores into the output.
     pub(super) stream: bool,
+    /// Fetching what the next step reads while an output is written: what the call touches does not stay in the cache.
+    pub(super) ahead: bool,
     pub(super) windows: Vec<Window>,
 }
 
@@ -90,16 +92,18 @@ impl Job {
     /// A job at rest; `without_windows` must be there for a plan with windows.
     pub fn new(program: Arc<Program>, without_windows: Option<Arc<Program>>) -> Job {
         let buffers = Buffers { input: std::ptr::null(), output: std::ptr::null_mut(), scratch: std::ptr::null_mut() };
-        let (plain, kernel, tag, stream, windows) = Default::default();
-        let context = Context { program, without_windows, plain, kernel, buffers, tag, stream, windows };
+        let (plain, kernel, tag, stream, ahead, windows) = Default::default();
+        let context = Context { program, without_windows, plain, kernel, buffers, tag, stream, ahead, windows };
         Job { context, cursors: Vec::new() }
     }
 
-    /// Begins a call: `tag` is what all its messages carry, `stream` asks for non-temporal stores into outputs.
+    /// Begins a call: `tag` is what all its messages carry, `stream` asks for non-temporal stores into outputs, `ahead` for the next read
+    /// to be fetched while they are written.
     #[inline]
-    pub fn start(&mut self, kernel: Option<Kernel>, buffers: Buffers, tag: u32, stream: bool) {
+    pub fn start(&mut self, kernel: Option<Kernel>, buffers: Buffers, tag: u32, stream: bool, ahead: bool) {
         let context = &mut self.context;
-        (context.kernel, context.buffers, context.tag, context.stream) = (kernel, buffers, tag, stream);
+        (context.kernel, context.buffers, context.tag) = (kernel, buffers, tag);
+        (context.stream, context.ahead) = (stream, ahead);
         context.plain = false;
         self.rewind();
     }

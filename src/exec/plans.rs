@@ -33,15 +33,22 @@ pub(super) struct Planned {
     /// Bytes of this rank's input and output.
     read: usize,
     written: usize,
-    /// Whether all ranks' buffers together are more than the last-level cache.
-    pub exceeds_cache: bool,
+    /// Bytes of all ranks' inputs and outputs.
+    all: usize,
 }
 
 impl Planned {
     /// Whether the output lies where the input does.
+    #[inline]
     pub fn overlap(&self, input: *const u8, output: *mut u8) -> bool {
         let (input, output) = (input.addr(), output.addr());
         input < output + self.written && output < input + self.read
+    }
+
+    /// Whether what all ranks touch is more than a cache of that size; `overlap`: inputs lie where outputs do.
+    #[inline]
+    pub fn exceeds(&self, cache: usize, overlap: bool) -> bool {
+        (if overlap { self.all / 2 } else { self.all }) >= cache
     }
 }
 
@@ -133,9 +140,8 @@ fn make(settings: &Settings, rank: u32, call: &Call) -> Result<Planned> {
     let bytes = |elements: u64| elements as usize * call.dtype.size();
     let (read, written) = (bytes(plan.input_len(rank)), bytes(plan.output_len(rank)));
     let all = read.saturating_add(written).saturating_mul(settings.world.size() as usize);
-    let exceeds_cache = all >= settings.cache;
     let first = Arc::new(Program::new(plan, rank));
     let short = first.kept(0).and_then(|steps| Short::of(first.plan(), rank, steps));
     let job = Job::new(first, without_windows.map(|plan| Arc::new(Program::new(plan, rank))));
-    Ok(Planned { call: call.clone(), job, short, kernel, entered, scratch, read, written, exceeds_cache })
+    Ok(Planned { call: call.clone(), job, short, kernel, entered, scratch, read, written, all })
 }

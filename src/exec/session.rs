@@ -218,7 +218,9 @@ impl<L: Watch> Session<L> {
         if self.scratch.len() * 8 < planned.scratch {
             self.scratch.resize(planned.scratch.div_ceil(8), 0);
         }
-        let stream = planned.exceeds_cache && !(call.collective.reduces() && planned.overlap(*input, *output));
+        let overlap = planned.overlap(*input, *output);
+        let stream = planned.exceeds(self.settings.cache, false) && !(call.collective.reduces() && overlap);
+        let ahead = planned.exceeds(self.settings.cache, overlap);
         let buffers = Buffers { input: *input, output: *output, scratch: self.scratch.as_mut_ptr().cast() };
         self.history = (self.history.rotate_left(29) ^ planned.entered.digest).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let tag = self.tag();
@@ -239,7 +241,7 @@ impl<L: Watch> Session<L> {
             }
         }
         let kernel = planned.kernel;
-        planned.job.start(kernel, buffers, tag, stream);
+        planned.job.start(kernel, buffers, tag, stream, ahead);
         if done > 0 {
             planned.job.skip(done);
         }

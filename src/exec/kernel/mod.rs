@@ -71,8 +71,8 @@ pub struct Sink {
     pub at: *mut u8,
     /// Write round the caches: worth it where the sink is larger than they are and is not read soon.
     pub stream: bool,
-    /// What will be read next, or null: while this sink is streamed to, as much of that is fetched, so that reading from memory and
-    /// writing to it overlap. Only a hint: the address need not be valid.
+    /// What will be read next, or null: while this sink is written, as much of that is fetched, so that reading from memory, writing to it
+    /// and arithmetic overlap. Only a hint: the address need not be valid.
     pub ahead: *const u8,
 }
 

@@ -426,7 +426,12 @@ mod tests {
             let narrow = T::round_block::<L>(wide);
             let one_nan = T::round_one_nan::<L>(canonical(wide));
             for ((&single, is), finished) in block.iter().zip(narrow).zip(one_nan) {
-                assert_eq!(bits(finished), should(single.canonical()), "{}: {single:e}, without a look for NaN", L::LEVEL);
+                assert_eq!(
+                    bits(finished),
+                    should(single.canonical()),
+                    "{}: {single:e}, without a look for NaN",
+                    L::LEVEL
+                );
                 let (is, should) = (bits(is), should(single));
                 assert!(
                     is == should,

@@ -104,8 +104,7 @@ pub struct Status {
     waiting_for: AtomicU32,
     /// 1 while the rank reads or writes other ranks' buffers.
     in_windows: AtomicU32,
-    /// Goes to and fro when the ranks meet, so that they see how far apart their cores are.
-    pub ping: AtomicU32,
+    _apart_too: u32,
     entered: AtomicU64,
     finished: AtomicU64,
     _apart: [u64; 4],
@@ -239,7 +238,7 @@ impl Default for Status {
             life: zero(),
             waiting_for: zero(),
             in_windows: zero(),
-            ping: zero(),
+            _apart_too: 0,
             entered: long(),
             finished: long(),
             _apart: [0; 4],

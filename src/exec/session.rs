@@ -218,9 +218,9 @@ impl<L: Watch> Session<L> {
         if self.scratch.len() * 8 < planned.scratch {
             self.scratch.resize(planned.scratch.div_ceil(8), 0);
         }
-        let overlap = planned.overlap(*input, *output);
-        let stream = planned.exceeds(self.settings.cache, false) && !(call.collective.reduces() && overlap);
-        let ahead = planned.exceeds(self.settings.cache, overlap);
+        let large = planned.exceeds(self.settings.cache, false);
+        let overlap = large && planned.overlap(*input, *output);
+        let stream = large && !(call.collective.reduces() && overlap);
         let buffers = Buffers { input: *input, output: *output, scratch: self.scratch.as_mut_ptr().cast() };
         self.history = (self.history.rotate_left(29) ^ planned.entered.digest).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let tag = self.tag();
@@ -241,6 +241,7 @@ impl<L: Watch> Session<L> {
             }
         }
         let kernel = planned.kernel;
+        let ahead = large && planned.exceeds(self.settings.cache, overlap);
         planned.job.start(kernel, buffers, tag, stream, ahead);
         if done > 0 {
             planned.job.skip(done);

@@ -13,7 +13,9 @@ use loom::model::Builder;
 use loom::sync::Arc;
 use loom::thread;
 use ringtree::Completion;
-use ringtree::transport::shm::model::{Bell, Header, IN_LINE, LINES, Line, Reader, Released, Sleepers, Status, Writer};
+use ringtree::transport::shm::model::{
+    ALL, Bell, Header, IN_LINE, LINES, Line, Reader, Released, Shuttles, Sleepers, Status, Writer, seen_by_peer,
+};
 use ringtree::transport::{Abort, Entered};
 use std::time::Duration;
 
@@ -275,5 +277,112 @@ fn whoever_waits_for_an_operation_in_the_background_hears_of_its_end() {
         completion.end(Ok(()));
         assert!(waiters.map(|waiter| waiter.join().unwrap()).iter().all(|ok| *ok));
         assert!(completion.test().is_some());
+    });
+}
+
+/// A link and the link back with the shuttles between them.
+struct Exchange {
+    links: [std::sync::Arc<[Line]>; 2],
+    released: [Released; 2],
+    /// By the numbers of rank 0.
+    slots: Vec<UnsafeCell<u32>>,
+}
+
+/// One rank's ends.
+struct Partner {
+    rank: usize,
+    writer: Writer,
+    reader: Reader,
+    shuttles: Shuttles,
+}
+
+impl Exchange {
+    fn new() -> Arc<Exchange> {
+        let lines = || (0..LINES).map(|_| Line::empty()).collect();
+        Arc::new(Exchange {
+            links: [lines(), lines()],
+            released: [Released::none(), Released::none()],
+            slots: (0..ALL).map(|_| UnsafeCell::new(0)).collect(),
+        })
+    }
+
+    fn partner(rank: usize) -> Partner {
+        Partner { rank, writer: Writer::default(), reader: Reader::default(), shuttles: Shuttles::new(true) }
+    }
+
+    fn slot(&self, rank: usize, shuttle: u32) -> &UnsafeCell<u32> {
+        &self.slots[if rank == 0 { shuttle } else { seen_by_peer(shuttle) } as usize]
+    }
+
+    /// Writes a message into a shuttle, when there is one and room for it.
+    fn send(&self, me: &mut Partner, value: u32) {
+        let released = &self.released[me.rank];
+        spin(|| me.writer.look(LINES, std::iter::once(released)).unwrap().is_none());
+        let mut chosen = None;
+        spin(|| {
+            me.shuttles.collect(released.returned()).unwrap();
+            chosen = me.shuttles.pick(true, 1);
+            chosen.is_some()
+        });
+        let shuttle = chosen.unwrap();
+        // SAFETY: the model looks for races here: that is what it is for.
+        self.slot(me.rank, shuttle).with_mut(|slot| unsafe { *slot = value });
+        me.shuttles.send(shuttle);
+        let line = &self.links[me.rank][(me.writer.next() % LINES) as usize];
+        // SAFETY: there is room, and this is the only writer of the ring.
+        unsafe { me.writer.publish(line, 1, shuttle, 0) };
+    }
+
+    /// Reads the next message, and keeps or returns its shuttle.
+    fn receive(&self, me: &mut Partner, value: u32) {
+        let from = 1 - me.rank;
+        let mut notice = None;
+        spin(|| {
+            notice = me.reader.peek(&self.links[from][(me.reader.next() % LINES) as usize]);
+            notice.is_some()
+        });
+        let shuttle = seen_by_peer(notice.unwrap().slot);
+        // SAFETY: as in `send`.
+        assert_eq!(self.slot(me.rank, shuttle).with(|slot| unsafe { *slot }), value);
+        if !me.shuttles.keep(shuttle) {
+            self.released[from].return_shuttle(seen_by_peer(shuttle));
+        }
+        me.reader.release(&self.released[from]);
+    }
+}
+
+#[test]
+fn a_shuttle_belongs_to_one_rank_at_a_time() {
+    check(2, || {
+        let exchange = Exchange::new();
+        let other = exchange.clone();
+        let peer = thread::spawn(move || {
+            let mut me = Exchange::partner(1);
+            for value in 1..=3 {
+                other.send(&mut me, 10 + value);
+                other.receive(&mut me, value);
+            }
+        });
+        let mut me = Exchange::partner(0);
+        for value in 1..=3 {
+            exchange.send(&mut me, value);
+            exchange.receive(&mut me, 10 + value);
+        }
+        peer.join().unwrap();
+    });
+}
+
+#[test]
+fn a_shuttle_that_comes_back_unused_is_written_only_after_it_was_read() {
+    check(3, || {
+        let exchange = Exchange::new();
+        let other = exchange.clone();
+        let reader = thread::spawn(move || {
+            let mut me = Exchange::partner(1);
+            (1..=4).for_each(|value| other.receive(&mut me, value));
+        });
+        let mut me = Exchange::partner(0);
+        (1..=4).for_each(|value| exchange.send(&mut me, value));
+        reader.join().unwrap();
     });
 }

@@ -33,22 +33,22 @@ pub(super) struct Planned {
     /// Bytes of this rank's input and output.
     read: usize,
     written: usize,
-    /// Bytes of all ranks' inputs and outputs.
-    all: usize,
+    /// Whether what all ranks touch is more than the last-level cache: where inputs and outputs lie apart, and where they overlap.
+    exceeds_apart: bool,
+    exceeds_overlapping: bool,
 }
 
 impl Planned {
-    /// Whether the output lies where the input does.
+    /// Whether the call touches more than the last-level cache, and whether the output lies where the input does; of a call that fits in
+    /// the cache nobody asks that.
     #[inline]
-    pub fn overlap(&self, input: *const u8, output: *mut u8) -> bool {
+    pub fn exceeds_cache(&self, input: *const u8, output: *mut u8) -> (bool, bool) {
+        if !self.exceeds_apart {
+            return (false, false);
+        }
         let (input, output) = (input.addr(), output.addr());
-        input < output + self.written && output < input + self.read
-    }
-
-    /// Whether what all ranks touch is more than a cache of that size; `overlap`: inputs lie where outputs do.
-    #[inline]
-    pub fn exceeds(&self, cache: usize, overlap: bool) -> bool {
-        (if overlap { self.all / 2 } else { self.all }) >= cache
+        let overlap = input < output + self.written && output < input + self.read;
+        (self.exceeds_overlapping || !overlap, overlap)
     }
 }
 
@@ -139,9 +139,11 @@ fn make(settings: &Settings, rank: u32, call: &Call) -> Result<Planned> {
     let entered = Entered::new(0, plan.digest(), call);
     let bytes = |elements: u64| elements as usize * call.dtype.size();
     let (read, written) = (bytes(plan.input_len(rank)), bytes(plan.output_len(rank)));
-    let all = read.saturating_add(written).saturating_mul(settings.world.size() as usize);
+    let exceeds = |touched: usize| touched.saturating_mul(settings.world.size() as usize) >= settings.cache;
+    let (exceeds_apart, exceeds_overlapping) = (exceeds(read.saturating_add(written)), exceeds(read.max(written)));
     let first = Arc::new(Program::new(plan, rank));
     let short = first.kept(0).and_then(|steps| Short::of(first.plan(), rank, steps));
     let job = Job::new(first, without_windows.map(|plan| Arc::new(Program::new(plan, rank))));
-    Ok(Planned { call: call.clone(), job, short, kernel, entered, scratch, read, written, all })
+    let call = call.clone();
+    Ok(Planned { call, job, short, kernel, entered, scratch, read, written, exceeds_apart, exceeds_overlapping })
 }

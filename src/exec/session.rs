@@ -218,8 +218,7 @@ impl<L: Watch> Session<L> {
         if self.scratch.len() * 8 < planned.scratch {
             self.scratch.resize(planned.scratch.div_ceil(8), 0);
         }
-        let large = planned.exceeds(self.settings.cache, false);
-        let overlap = large && planned.overlap(*input, *output);
+        let (large, overlap) = planned.exceeds_cache(*input, *output);
         let stream = large && !(call.collective.reduces() && overlap);
         let buffers = Buffers { input: *input, output: *output, scratch: self.scratch.as_mut_ptr().cast() };
         self.history = (self.history.rotate_left(29) ^ planned.entered.digest).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -241,8 +240,7 @@ impl<L: Watch> Session<L> {
             }
         }
         let kernel = planned.kernel;
-        let ahead = large && planned.exceeds(self.settings.cache, overlap);
-        planned.job.start(kernel, buffers, tag, stream, ahead);
+        planned.job.start(kernel, buffers, tag, stream, large);
         if done > 0 {
             planned.job.skip(done);
         }

@@ -132,8 +132,8 @@ pub trait Links {
     /// The number of ranks.
     fn size(&self) -> u32;
 
-    /// Memory for the next message of a link, `len` bytes, or who has to release a slot first. Asking again without publishing gives
-    /// the same memory.
+    /// Memory for the next message of a link, `len` bytes, or who has to release a slot first. Asking again before publishing may give
+    /// other memory, and then that counts.
     fn reserve(&mut self, lane: u32, link: Outgoing, len: usize) -> Result<Result<*mut u8, Blocked>, Error>;
 
     /// Sends the reserved message: `len` bytes of it, at most what was reserved.

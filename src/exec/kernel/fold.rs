@@ -205,7 +205,7 @@ fn finished<T: Number, O: Combine, L: Isa>(mut sums: [T::Wide; BLOCK], divisor: 
     for sum in &mut sums {
         *sum = sum.canonical();
     }
-    T::round_one_nan::<L>(sums)
+    T::round_block::<L, true>(sums)
 }
 
 /// A block out of an operand.
@@ -359,7 +359,7 @@ unsafe fn widened<T: Number, L: Isa>(
             *value = value.multiply(factor);
         }
         // Rounded to the element type at once: the same contribution may reach another rank as a message.
-        wide = T::widen_block::<L>(T::round_block::<L>(wide));
+        wide = T::widen_block::<L>(T::round_block::<L, false>(wide));
     }
     wide
 }

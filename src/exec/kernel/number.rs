@@ -21,22 +21,17 @@ pub(super) trait Number: Copy + 'static {
     fn round(wide: Self::Wide) -> Self;
 
     /// A block of [`Number::widen`]; a type whose conversion the processor knows does better. The elements may change places within the
-    /// block: only [`Number::round_block`] and [`Number::round_one_nan`] put them back.
+    /// block: only [`Number::round_block`] puts them back.
     #[inline(always)]
     fn widen_block<L: Isa>(block: [Self; BLOCK]) -> [Self::Wide; BLOCK] {
         widen_each(block)
     }
 
-    /// A block of [`Number::round`].
+    /// A block of [`Number::round`]. `ONE_NAN`: a NaN among the values is the canonical one; a type whose rounding must look for others saves
+    /// that.
     #[inline(always)]
-    fn round_block<L: Isa>(wide: [Self::Wide; BLOCK]) -> [Self; BLOCK] {
+    fn round_block<L: Isa, const ONE_NAN: bool>(wide: [Self::Wide; BLOCK]) -> [Self; BLOCK] {
         round_each(wide)
-    }
-
-    /// The same for values of which a NaN is the canonical one: a type whose rounding must look for others saves that.
-    #[inline(always)]
-    fn round_one_nan<L: Isa>(wide: [Self::Wide; BLOCK]) -> [Self; BLOCK] {
-        Self::round_block::<L>(wide)
     }
 }
 

@@ -86,6 +86,12 @@ pub(super) enum Spot {
     Shuttle(u32),
 }
 
+/// The number of a shuttle among all slots, as messages carry it.
+#[inline(always)]
+pub(super) fn number_of(shuttle: u32) -> u32 {
+    SLOT_NUMBERS + shuttle
+}
+
 /// What a slot's number means, if a message of `len` bytes fits there.
 #[inline(always)]
 pub(super) fn spot(slot: u32, len: usize) -> Option<Spot> {
@@ -127,7 +133,7 @@ impl Out {
         }
         let small = len <= SMALL_SLOT_BYTES && self.has_small;
         if let Some(shuttle) = self.shuttles.pick(small, len) {
-            return self.writer.has_room(LINES).then_some(SLOT_NUMBERS + shuttle);
+            return self.writer.has_room(LINES).then_some(number_of(shuttle));
         }
         // Whoever had this slot before is released: a large one when fewer than `depth` messages of any kind are on their way, a small
         // one when fewer than LINES are.

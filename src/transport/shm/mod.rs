@@ -48,5 +48,6 @@ pub use status::Life;
 pub mod model {
     pub use super::bell::{Bell, Sleepers};
     pub use super::ring::{BadCounter, IN_LINE, LINES, Line, Reader, Released, Writer};
+    pub use super::shuttle::{ALL, Shuttles, seen_by_peer};
     pub use super::status::{Header, Status};
 }

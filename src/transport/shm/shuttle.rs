@@ -23,14 +23,14 @@ use super::layout::{SHUTTLES, SMALL_SLOT_BYTES};
 const KIND: u32 = 2 * SHUTTLES;
 
 /// All shuttles of two links.
-pub(super) const ALL: u32 = 2 * KIND;
+pub const ALL: u32 = 2 * KIND;
 
 /// Those that a rank holds at first.
 const OWN: u32 = 0b0011_0011;
 
 /// The number that the peer gives to a shuttle.
 #[inline(always)]
-pub(super) fn seen_by_peer(shuttle: u32) -> u32 {
+pub fn seen_by_peer(shuttle: u32) -> u32 {
     shuttle ^ SHUTTLES
 }
 
@@ -48,7 +48,7 @@ pub(super) fn seat(shuttle: u32) -> (usize, bool) {
 
 /// What a rank knows of the shuttles between it and one peer.
 #[derive(Debug, Default)]
-pub(super) struct Shuttles {
+pub struct Shuttles {
     /// A bit for each that this rank holds.
     held: u32,
     /// The one that came last: its lines are nearest.
@@ -61,7 +61,7 @@ pub(super) struct Shuttles {
 
 /// A word of returns that cannot be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct BadReturn {
+pub struct BadReturn {
     /// What the peer claims to have returned.
     pub shuttle: u32,
 }

@@ -104,7 +104,6 @@ pub struct Status {
     waiting_for: AtomicU32,
     /// 1 while the rank reads or writes other ranks' buffers.
     in_windows: AtomicU32,
-    _apart_too: u32,
     entered: AtomicU64,
     finished: AtomicU64,
     _apart: [u64; 4],
@@ -238,7 +237,6 @@ impl Default for Status {
             life: zero(),
             waiting_for: zero(),
             in_windows: zero(),
-            _apart_too: 0,
             entered: long(),
             finished: long(),
             _apart: [0; 4],

@@ -139,7 +139,7 @@ fn make(settings: &Settings, rank: u32, call: &Call) -> Result<Planned> {
     let entered = Entered::new(0, plan.digest(), call);
     let bytes = |elements: u64| elements as usize * call.dtype.size();
     let (read, written) = (bytes(plan.input_len(rank)), bytes(plan.output_len(rank)));
-    let exceeds = |touched: usize| touched.saturating_mul(settings.world.size() as usize) >= settings.cache;
+    let exceeds = |touched: usize| touched.saturating_mul(settings.world.size() as usize) > settings.reach();
     let (exceeds_apart, exceeds_overlapping) = (exceeds(read.saturating_add(written)), exceeds(read.max(written)));
     let first = Arc::new(Program::new(plan, rank));
     let short = first.kept(0).and_then(|steps| Short::of(first.plan(), rank, steps));

@@ -23,6 +23,9 @@ pub(super) const COPY_ELEMENTS: u64 = 1 << 30;
 /// Up to so many bytes halving exchanges the whole vector at every distance: half as many exchanges, more bytes.
 pub(super) const EXCHANGE_BYTES: u64 = 4096;
 
+/// Up to so many bytes for all others together, all-to-all puts everything before it takes anything.
+pub(super) const TOGETHER_BYTES: u64 = 64 << 10;
+
 /// What the lanes of one plan have in common.
 pub(super) struct Job<'a> {
     pub(super) world: &'a World,
@@ -212,7 +215,10 @@ impl Job<'_> {
         let call = self.call;
         let (Some(send), Some(receive)) = (&call.counts, &call.receive_counts) else {
             let Share { at, len } = self.share(channel);
-            return Lane::Pairwise(Pairwise::Equal { at, len, count: call.count, chunk: self.chunk });
+            let others = u64::from(self.size() - 1);
+            let bytes = len.saturating_mul(others).saturating_mul(self.call.dtype.size() as u64);
+            let together = len <= self.chunk && bytes <= TOGETHER_BYTES;
+            return Lane::Pairwise(Pairwise::Equal { at, len, count: call.count, chunk: self.chunk, together });
         };
         let lots = |counts: &[u64]| {
             let mut start = 0;

@@ -7,10 +7,15 @@
 //!              3 <───────┘                           3 ────────┘
 //!
 //!   chunks of a phase:   put 0, take 0, put 1, take 1, put 2, …
+//!
+//!   small blocks:        put to all, take from all
 //! ```
 //!
 //! Order the steps by (phase, chunk, put before take). A take waits for the put of the same phase and chunk, a put with two slots for
 //! the take two chunks earlier on the same link: always for something earlier, also where the two sides of a rank are unequal.
+//!
+//! Small blocks need no phases: everybody puts its one message to each, which waits for nobody, and then takes. Where ranks share a
+//! processor each of them then runs once a call, not once a phase.
 
 use super::build::COPY_ELEMENTS;
 use super::lane::{Seat, after, before};
@@ -21,8 +26,8 @@ use alloc::vec::Vec;
 /// All-to-all.
 #[derive(Clone, Debug)]
 pub(super) enum Pairwise {
-    /// The elements `at..at + len` of blocks of `count`.
-    Equal { at: u64, len: u64, count: u64, chunk: u64 },
+    /// The elements `at..at + len` of blocks of `count`. `together`: all is put before anything is taken; `len` is then at most a chunk.
+    Equal { at: u64, len: u64, count: u64, chunk: u64, together: bool },
     /// Blocks of any length, this rank's own lists. The last message of every pair is shorter than a chunk, if need be empty: so the two
     /// sides see where they disagree, also by whole chunks.
     Unequal { send: Lots, receive: Lots, chunk: u64 },
@@ -107,6 +112,12 @@ impl Pairwise {
         }
         let index = index - copies;
         match self {
+            Pairwise::Equal { together: true, .. } => {
+                let others = u64::from(seat.size - 1);
+                let puts = index < others;
+                let phase = if puts { index } else { index - others };
+                self.exchange(seat, phase as u32 + 1, 0, puts)
+            }
             Pairwise::Equal { len, chunk, .. } => {
                 let (phase, turn) = divide(index, 2 * len.div_ceil(*chunk));
                 self.exchange(seat, phase as u32 + 1, turn / 2, turn.is_multiple_of(2))
@@ -135,7 +146,7 @@ impl Pairwise {
     fn exchange(&self, seat: Seat, phase: u32, round: u64, puts: bool) -> Step {
         let other = if puts { after(seat, phase) } else { before(seat, phase) };
         let (at, len, chunk) = match self {
-            Pairwise::Equal { at, len, count, chunk } => (at + u64::from(other) * count, *len, *chunk),
+            Pairwise::Equal { at, len, count, chunk, .. } => (at + u64::from(other) * count, *len, *chunk),
             Pairwise::Unequal { send, receive, chunk } => {
                 let (at, len) = (if puts { send } else { receive }).blocks[other as usize];
                 (at, len, *chunk)

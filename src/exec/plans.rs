@@ -52,8 +52,8 @@ impl Planned {
     }
 }
 
-/// The cache of one session. All ranks make the same calls, but need not agree on what is cached. A call takes its plan out and brings it
-/// back: the same call again finds it without looking it up.
+/// The cache of one session. All ranks make the same calls, but need not agree on what is cached. The last call's plan is at hand: the same
+/// call again finds it without looking it up. A call that takes its time takes its plan out and brings it back.
 #[derive(Debug, Default)]
 pub(super) struct PlanCache {
     last: Option<Box<Planned>>,
@@ -62,16 +62,23 @@ pub(super) struct PlanCache {
 }
 
 impl PlanCache {
-    /// The plan for a call, to be brought back by `put`.
+    /// The plan for a call, which is the last one from now on.
     #[inline]
-    pub fn take(&mut self, settings: &Settings, rank: u32, call: &Call) -> Result<Box<Planned>> {
-        match self.last.take() {
-            Some(last) if last.call == *call => Ok(last),
-            last => self.find(last, settings, rank, call),
+    pub fn bring(&mut self, settings: &Settings, rank: u32, call: &Call) -> Result<&mut Planned> {
+        if !self.last.as_ref().is_some_and(|last| last.call.same(call)) {
+            let planned = self.find(settings, rank, call)?;
+            self.put(planned);
         }
+        self.last.as_deref_mut().ok_or_else(|| Error::misuse("a call without a plan", "Report this"))
     }
 
-    /// Brings a plan back.
+    /// Takes the last plan out.
+    #[inline]
+    pub fn take(&mut self) -> Option<Box<Planned>> {
+        self.last.take()
+    }
+
+    /// Brings a plan back, or a new one: it is the last.
     #[inline]
     pub fn put(&mut self, planned: Box<Planned>) {
         if let Some(before) = self.last.replace(planned) {
@@ -80,16 +87,7 @@ impl PlanCache {
     }
 
     #[cold]
-    fn find(
-        &mut self,
-        last: Option<Box<Planned>>,
-        settings: &Settings,
-        rank: u32,
-        call: &Call,
-    ) -> Result<Box<Planned>> {
-        if let Some(last) = last {
-            self.keep(last);
-        }
+    fn find(&mut self, settings: &Settings, rank: u32, call: &Call) -> Result<Box<Planned>> {
         match self.known.remove(call) {
             Some((_, planned)) => Ok(planned),
             None => make(settings, rank, call).map(Box::new),

@@ -124,6 +124,12 @@ pub struct Session<L> {
     failed: Option<Error>,
 }
 
+/// What the messages of a collective carry, from the history up to it.
+#[inline]
+fn tag_of(history: u64) -> u32 {
+    (history >> 32) as u32
+}
+
 impl<L: Watch> Session<L> {
     /// A session over links.
     pub fn new(links: L, settings: Settings) -> Session<L> {
@@ -194,8 +200,9 @@ impl<L: Watch> Session<L> {
                 return self.begin(request);
             }
             Request::Collective { call, op, .. } => {
-                let planned = self.planned(call, *op)?;
-                self.plans.put(planned);
+                // What can't be done is refused now, not when its turn comes.
+                self.plans.bring(&self.settings, self.links.rank(), call)?;
+                Self::kernel(&self.settings, call, *op)?;
                 self.waiting.push_back(request.clone());
             }
             Request::Send { to, count, dtype, at } => self.points.push(Point::send(*to, *at, *count, *dtype)),
@@ -204,21 +211,23 @@ impl<L: Watch> Session<L> {
         Ok(())
     }
 
-    /// The plan of a call with its kernel, or why it can't be done.
+    /// The kernel of a call that has its own.
     #[inline]
-    fn planned(&mut self, call: &Call, op: ReduceOp) -> Result<Box<Planned>> {
-        let mut planned = self.plans.take(&self.settings, self.links.rank(), call)?;
+    fn kernel(settings: &Settings, call: &Call, op: ReduceOp) -> Result<Option<Kernel>> {
         if call.reduction == Reduction::PreMulSum && call.collective.reduces() {
-            planned.kernel = Some(Kernel::new(call.dtype, op, self.settings.world.size())?);
+            return Kernel::new(call.dtype, op, settings.world.size()).map(Some);
         }
-        Ok(planned)
+        Ok(None)
     }
 
     /// Begins a collective: plan, scratch, announcement.
     #[inline]
     fn begin(&mut self, request: &Request) -> Result<()> {
         let Request::Collective { call, op, input, output } = request else { return Ok(()) };
-        let mut planned = self.planned(call, *op)?;
+        let planned = self.plans.bring(&self.settings, self.links.rank(), call)?;
+        if let Some(kernel) = Self::kernel(&self.settings, call, *op)? {
+            planned.kernel = Some(kernel);
+        }
         self.number += 1;
         planned.entered.number = self.number;
         self.links.announce(&planned.entered);
@@ -229,29 +238,27 @@ impl<L: Watch> Session<L> {
         let stream = large && !(call.collective.reduces() && overlap);
         let buffers = Buffers { input: *input, output: *output, scratch: self.scratch.as_mut_ptr().cast() };
         self.history = (self.history.rotate_left(29) ^ planned.entered.digest).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let tag = self.tag();
+        let tag = tag_of(self.history);
         let mut done = 0;
         if let Some(short) = &planned.short {
             let errand = Errand { kernel: planned.kernel.as_ref(), buffers, tag, stream, spins: self.spins };
             match short.run(&errand, &mut self.links) {
                 Ok(all) if short.ends_at(all) => {
-                    self.plans.put(planned);
                     self.links.finish(self.number);
                     return Ok(());
                 }
                 Ok(some) => done = some,
                 Err(fault) => {
-                    self.current = Some(planned);
+                    self.current = self.plans.take();
                     return Err(self.fault(fault));
                 }
             }
         }
-        let kernel = planned.kernel;
-        planned.job.start(kernel, buffers, tag, stream, large);
+        planned.job.start(planned.kernel, buffers, tag, stream, large);
         if done > 0 {
             planned.job.skip(done);
         }
-        self.current = Some(planned);
+        self.current = self.plans.take();
         Ok(())
     }
 
@@ -463,7 +470,7 @@ impl<L: Watch> Session<L> {
 
     /// What the messages of the last collective that was begun carry.
     pub(super) fn tag(&self) -> u32 {
-        (self.history >> 32) as u32
+        tag_of(self.history)
     }
 
     /// The number of the collective under way; 0: none.

@@ -328,6 +328,12 @@ impl In {
         self.slots.wrapping_add(at)
     }
 
+    /// The line of the message after the next one.
+    #[inline(always)]
+    pub fn next_line(&self) -> *const Line {
+        self.lines.wrapping_add((self.reader.next().wrapping_add(1) % LINES) as usize)
+    }
+
     #[inline(always)]
     pub fn line(&self) -> &Line {
         // SAFETY: as for `Out::line`.

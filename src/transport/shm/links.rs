@@ -285,6 +285,7 @@ impl Links for ShmLinks {
         let incoming = &mut self.incoming[index];
         let Some(notice) = incoming.reader.peek(incoming.line()) else { return Ok(None) };
         let (len, tag) = (notice.len as usize, notice.tag);
+        crate::sys::cache::fetch(incoming.next_line().cast());
         if notice.slot == IN_LINE && len <= INLINE {
             return Ok(Some(Message { at: notice.inline, len, tag }));
         }

@@ -375,6 +375,23 @@ fn perf_lists_what_it_would_measure() {
 }
 
 #[test]
+fn perf_verifies_every_algorithm_it_is_told_to_use() {
+    // None of these can do the reduction over all ranks by which they agree on times and errors.
+    for (collective, algorithm) in
+        [("all_gather", "bruck"), ("alltoall", "pairwise"), ("reduce", "star"), ("gather", "star"), ("scatter", "star")]
+    {
+        for transport in [["-g", "3"], ["-t", "3"]] {
+            let mut args = vec!["perf", collective, "--algorithm", algorithm, "-b", "64K", "-e", "64K", "-n", "2"];
+            args.extend(transport);
+            let shown = succeeds(&args);
+            assert!(shown.contains("# Out of bounds values : 0 OK"), "{collective} by {algorithm}: {shown}");
+        }
+    }
+    let refused = output(&["perf", "alltoall", "--algorithm", "ring", "-b", "64K", "-e", "64K", "-g", "2"]);
+    assert!(!refused.status.success() && text(&refused.stderr).contains("ring"), "{}", text(&refused.stderr));
+}
+
+#[test]
 fn perf_shows_and_draws_rows_of_a_file() {
     let (rows, plot) = (Scratch::new("rows.jsonl"), Scratch::new("plot.svg"));
     let row = |bytes: u64, inplace: u8, correct: bool| {

@@ -156,16 +156,25 @@ impl Communicator {
 
     /// The same for an operation of the library's own, which a forced algorithm does not bind.
     fn perform_freely(&self, request: &Request) -> Result<()> {
+        self.perform_freely_and(request, &mut |_| ())
+    }
+
+    /// The same; `then` follows before anybody else can begin an operation.
+    fn perform_freely_and(&self, request: &Request, then: &mut dyn FnMut(&mut dyn Engine)) -> Result<()> {
         self.shared.refuse_in_fork()?;
         self.shared.worker.finish();
         let mut engine = self.shared.lock();
         let forced = self.shared.config.algorithm;
-        if forced.is_none() {
-            return engine.perform(request);
+        if forced.is_some() {
+            engine.retune(&mut |tuning| tuning.algorithm = None);
         }
-        engine.retune(&mut |tuning| tuning.algorithm = None);
         let outcome = engine.perform(request);
-        engine.retune(&mut |tuning| tuning.algorithm = forced);
+        if forced.is_some() {
+            engine.retune(&mut |tuning| tuning.algorithm = forced);
+        }
+        if outcome.is_ok() {
+            then(&mut *engine);
+        }
         outcome
     }
 

@@ -61,26 +61,28 @@ impl Communicator {
     pub fn alloc<T: Element>(&self, len: usize) -> Result<Registered<T>> {
         let bytes = len.checked_mul(size_of::<T>()).ok_or_else(|| {
             Error::misuse(format!("{len} elements of {} are more than memory has", T::TYPE), "Ask for less")
-        })?;
+        });
         let memory = match &self.shared.heap {
             Some(heap) => {
-                let fits = self.fits_in_group(bytes)?;
-                fits.and_then(|()| heap.allocate(bytes)).map(Memory::Shared)
+                let fits = self.fits_in_group(*bytes.as_ref().unwrap_or(&0))?;
+                bytes.and_then(|bytes| fits.and_then(|()| heap.allocate(bytes))).map(Memory::Shared)
             }
-            None => Ok(Memory::Own(vec![0; bytes.div_ceil(size_of::<T0>())])),
+            None => bytes.map(|bytes| Memory::Own(vec![0; bytes.div_ceil(size_of::<T0>())])),
         };
-        // Whether all have it decides how all plan from now on, so all must hear of it.
+        // Whether all have it decides how all plan from now on, so all must hear of it, before any of them plans another call.
         let mut lacking = [u32::from(memory.is_err())];
-        self.perform_freely(&Requests(self).all_reduce(&mut lacking, crate::ReduceOp::Max)?)?;
+        let request = Requests(self).all_reduce(&mut lacking, crate::ReduceOp::Max)?;
+        self.perform_freely_and(&request, &mut |engine| {
+            if lacking[0] == 0 && !self.shared.windows.swap(true, std::sync::atomic::Ordering::Relaxed) {
+                engine.retune(&mut |tuning| tuning.windows = true);
+            }
+        })?;
         let mut memory = memory?;
         if lacking[0] != 0 {
             return Err(Error::misuse(
                 "another rank could not allocate registered memory",
                 "Look at that rank's error, or ask for less",
             ));
-        }
-        if !self.shared.windows.swap(true, std::sync::atomic::Ordering::Relaxed) {
-            self.shared.lock().retune(&mut |tuning| tuning.windows = true);
         }
         let at = match &mut memory {
             Memory::Shared(piece) => piece.at().cast(),

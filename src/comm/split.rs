@@ -14,7 +14,7 @@ use super::{Communicator, neighbours, setup};
 use crate::boot::{BootConfig, Known, UniqueId, join_knowing};
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::plan::{MIN_SLOTS, World};
+use crate::plan::{Algorithm, MIN_SLOTS, World};
 use crate::transport::local::LocalLinks;
 use crate::transport::shm::{Budget, Segment, ShmLinks};
 use std::collections::HashMap;
@@ -28,6 +28,11 @@ impl Communicator {
     /// Divides the ranks: those that pass the same color form a new communicator, ordered by key and then by old rank. A rank that
     /// passes no color gets none. Each rank keeps its domain. All ranks of this communicator must call it.
     pub fn split(&self, color: Option<u32>, key: i32) -> Result<Option<Communicator>> {
+        self.split_as(color, key, self.shared.config.clone())
+    }
+
+    /// The same where the new communicator has other settings than this one.
+    fn split_as(&self, color: Option<u32>, key: i32, mut config: Config) -> Result<Option<Communicator>> {
         let mut wishes = vec![0i64; 3 * self.size()];
         let wish = [i64::from(color.is_some()), i64::from(color.unwrap_or(0)), i64::from(key)];
         self.perform_freely(&Requests(self).all_gather(&wish, &mut wishes)?)?;
@@ -37,7 +42,6 @@ impl Communicator {
         members.sort_by_key(|rank| (wishes[3 * rank + 2], *rank));
         let number = self.shared.children.fetch_add(1, Ordering::Relaxed) + 1;
         let leads = members.first() == Some(&self.rank());
-        let mut config = self.shared.config.clone();
         config.name = format!("{}/{number}", self.name());
         if let Some(color) = color {
             config.name = format!("{}.{color}", config.name);
@@ -65,7 +69,17 @@ impl Communicator {
 
     /// A communicator of the same ranks whose operations are independent of this one's.
     pub fn duplicate(&self) -> Result<Communicator> {
-        let copy = self.split(Some(0), self.rank() as i32)?;
+        self.duplicate_as(self.shared.config.clone())
+    }
+
+    /// A duplicate that uses one algorithm for everything that it can do, as [`Config::algorithm`] says, or none in particular. All ranks
+    /// must ask for the same.
+    pub fn duplicate_with_algorithm(&self, algorithm: Option<Algorithm>) -> Result<Communicator> {
+        self.duplicate_as(Config { algorithm, ..self.shared.config.clone() })
+    }
+
+    fn duplicate_as(&self, config: Config) -> Result<Communicator> {
+        let copy = self.split_as(Some(0), self.rank() as i32, config)?;
         copy.ok_or_else(|| Error::misuse("a duplicate without members", "Report this"))
     }
 }

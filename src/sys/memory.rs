@@ -66,10 +66,14 @@ impl SharedFile {
         let size = nix::sys::stat::fstat(&fd).map(|stat| stat.st_size).unwrap_or(-1);
         let seals = fcntl(&fd, FcntlArg::F_GET_SEALS).unwrap_or(0);
         let needed = (SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_SEAL).bits();
-        if size != len as i64 || seals & needed != needed {
+        // One of huge pages has seals too, but a page of it that the system lacks is a signal.
+        let plain = nix::sys::statfs::fstatfs(&fd)
+            .is_ok_and(|system| system.filesystem_type() == nix::sys::statfs::TMPFS_MAGIC);
+        if size != len as i64 || seals & needed != needed || !plain {
             return Err(Error::start(
                 format!(
-                    "the shared memory that a peer handed over has {size} bytes and seals {seals:#x}, expected {len} bytes, sealed"
+                    "the shared memory that a peer handed over has {size} bytes and seals {seals:#x} (in small pages: {plain}), expected \
+                     {len} bytes, sealed, in small pages"
                 ),
                 "All ranks must run the same version of the library with the same settings",
             ));
@@ -234,6 +238,19 @@ mod tests {
         let file = SharedFile::create("ringtree-test", 8192).unwrap();
         let copy = file.as_fd().try_clone_to_owned().unwrap();
         assert!(SharedFile::adopt(copy, 4096).is_err());
+    }
+
+    #[test]
+    fn a_handed_over_file_that_is_no_plain_memory_is_refused() {
+        // Sealed as it should be, but pages of a file system of huge ones.
+        let flags = MFdFlags::MFD_ALLOW_SEALING | MFdFlags::MFD_HUGETLB;
+        let Ok(fd) = memfd_create(c"ringtree-test", flags) else {
+            return println!("left out: this kernel makes no files of huge pages");
+        };
+        nix::unistd::ftruncate(&fd, 2 << 20).unwrap();
+        let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_SEAL;
+        fcntl(&fd, FcntlArg::F_ADD_SEALS(seals)).unwrap();
+        assert!(SharedFile::adopt(fd, 2 << 20).is_err());
     }
 
     #[test]

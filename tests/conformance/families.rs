@@ -71,6 +71,33 @@ pub fn splits_work_under_a_forced_algorithm(scene: &Scene) {
     }
 }
 
+/// A duplicate follows the algorithm that it was made with, its parent goes on as before.
+pub fn a_duplicate_may_follow_another_algorithm(scene: &Scene) {
+    let world = scene.world(|_| {});
+    let pairwise = world.duplicate_with_algorithm(Some(Algorithm::Pairwise)).expect("a duplicate");
+    let size = world.size();
+    let (mut data, mut blocks) = (vec![scene.rank() as u8; size], vec![0u8; size]);
+    pairwise.all_to_all(&data, &mut blocks).expect("pairwise does that");
+    assert!(blocks.iter().enumerate().all(|(rank, block)| *block == rank as u8));
+    let refused = pairwise.all_reduce(&mut data, ReduceOp::Max);
+    assert!(matches!(refused, Err(Error::Choice { .. })), "pairwise reduces nothing: {refused:?}");
+    let free = pairwise.duplicate_with_algorithm(None).expect("a duplicate of the duplicate");
+    for communicator in [&world, &free] {
+        communicator.all_reduce(&mut data, ReduceOp::Max).expect("no algorithm in particular");
+    }
+    assert!(data.iter().all(|most| usize::from(*most) == size - 1));
+}
+
+/// A rank that asks for more than memory has hears so, and the others with it: nobody waits for it.
+pub fn registered_memory_that_overflows_is_refused_on_all_ranks(scene: &Scene) {
+    let world = scene.world(|_| {});
+    let asks = if scene.rank() == 0 { usize::MAX / 4 } else { 1000 };
+    let error = world.alloc::<u64>(asks).expect_err("more than memory has");
+    let expected = if scene.rank() == 0 { "more than memory has" } else { "another rank" };
+    assert!(error.to_string().contains(expected), "{error}");
+    assert_eq!(world.alloc::<u64>(1000).expect("as much as there is").len(), 1000);
+}
+
 /// In a split each rank is in the domain that it had, in whatever order, and the hierarchy runs where there is something to divide.
 pub fn splits_keep_the_domains_of_their_members(scene: &Scene) {
     let world = scene.world(|_| {});

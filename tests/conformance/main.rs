@@ -55,6 +55,8 @@ macro_rules! each_case {
             families::splits_are_worlds_of_their_own: [1, 2, 3, 6];
             families::duplicates_do_not_mix: [2, 3];
             families::splits_work_under_a_forced_algorithm: [2, 3];
+            families::a_duplicate_may_follow_another_algorithm: [1, 2, 3];
+            families::registered_memory_that_overflows_is_refused_on_all_ranks: [2, 3];
             families::splits_keep_the_domains_of_their_members: [3, 6];
             misuse::refused_calls_leave_the_communicator_alone: [1, 2, 3];
             misuse::a_forced_algorithm_that_cannot_says_why: [2, 3];

@@ -25,7 +25,7 @@ impl ShmLinks {
         let began = Instant::now();
         loop {
             if let Some(reason) = header.reason() {
-                return Some(reason);
+                return Some(self.believable(reason));
             }
             if began.elapsed() > TELLING {
                 let text = "it ended before it could say why".into();
@@ -33,6 +33,21 @@ impl ShmLinks {
             }
             std::thread::yield_now();
         }
+    }
+
+    /// The same abort with ranks that exist and a text that is safe to print, whatever its author wrote.
+    fn believable(&self, mut abort: Abort) -> Abort {
+        let last = self.size() - 1;
+        abort.by = abort.by.min(last);
+        for rank in [&mut abort.culprit, &mut abort.other] {
+            if *rank > last {
+                *rank = abort.by;
+            }
+        }
+        if abort.text.contains(char::is_control) {
+            abort.text = abort.text.replace(char::is_control, " ");
+        }
+        abort
     }
 
     /// A rank whose process has ended while it took part.
@@ -201,5 +216,24 @@ impl Watch for ShmLinks {
 
     fn crowd(&self) -> (u32, u32) {
         self.crowding()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::World;
+    use crate::transport::shm::{Budget, Segment, ShmLinks};
+    use std::sync::Arc;
+
+    #[test]
+    fn an_abort_that_names_nobody_blames_its_author_and_prints_no_control_characters() {
+        let segment = Arc::new(Segment::private(2).unwrap());
+        let mut links = ShmLinks::new(segment.clone(), 0, &World::flat(2), Arc::new(Budget::new(1 << 20)));
+        let text = "no\u{1b}[2Jmore\n".into();
+        segment.abort(&Abort { by: 1, kind: Abort::LOST, culprit: 77, other: u32::MAX, text });
+        let Some(Trouble::Aborted(abort)) = links.trouble(1, Blocked::Slot(1)) else { panic!("no abort") };
+        assert_eq!((abort.by, abort.culprit, abort.other), (1, 1, 1));
+        assert_eq!(abort.text, "no [2Jmore ");
     }
 }

@@ -42,10 +42,19 @@ impl Memory {
 
 /// One rank with its buffers.
 pub(super) struct Rank<'a> {
-    communicator: &'a Communicator,
+    on: On<'a>,
     options: &'a Options,
     first: Memory,
     second: Memory,
+}
+
+/// Where calls run.
+#[derive(Clone, Copy)]
+struct On<'a> {
+    /// Those that measuring needs.
+    own: &'a Communicator,
+    /// Those that are measured.
+    measured: &'a Communicator,
 }
 
 /// What must come out at a position.
@@ -69,11 +78,16 @@ struct Shape<'s, T> {
 }
 
 impl<'a> Rank<'a> {
-    pub(super) fn new(communicator: &'a Communicator, options: &'a Options, cases: &[Case]) -> Result<Rank<'a>> {
+    pub(super) fn new(
+        own: &'a Communicator,
+        measured: &'a Communicator,
+        options: &'a Options,
+        cases: &[Case],
+    ) -> Result<Rank<'a>> {
         let bytes = |case: &Case| whole(case) as usize * case.dtype.size();
         let bytes = cases.iter().map(bytes).max().unwrap_or(0);
-        let memory = || Memory::new(communicator, bytes, options.registered);
-        let mut rank = Rank { communicator, options, first: memory()?, second: memory()? };
+        let memory = || Memory::new(measured, bytes, options.registered);
+        let mut rank = Rank { on: On { own, measured }, options, first: memory()?, second: memory()? };
         // Every page exists before anything is timed.
         rank.first.elements::<u8>(bytes).fill(1);
         rank.second.elements::<u8>(bytes).fill(1);
@@ -108,7 +122,7 @@ impl<'a> Rank<'a> {
     }
 
     fn measure_as<T: Number>(&mut self, case: &Case, in_place: bool) -> Result<Timing> {
-        let (communicator, options) = (self.communicator, self.options);
+        let (on, options) = (self.on, self.options);
         let scalar = if T::TYPE.is_float() { Scalar::Float(SCALAR as f64) } else { Scalar::Integer(SCALAR) };
         let op = match case.reduction.unwrap_or(Reduction::Sum) {
             Reduction::Sum => ReduceOp::Sum,
@@ -130,22 +144,22 @@ impl<'a> Rank<'a> {
             b: self.second.elements(whole),
         };
         let checked = options.check == 1;
-        let mut wrong = if checked { shape.verify(communicator)? } else { 0 };
+        let mut wrong = if checked { shape.verify(on)? } else { 0 };
         for _ in 0..options.warm_up {
-            shape.call(communicator)?;
+            shape.call(on.measured)?;
         }
-        let calls = calls_per_batch(communicator, options, &mut shape)?;
+        let calls = calls_per_batch(on, options, &mut shape)?;
         let least = if options.iterations == 0 { LEAST_BATCHES } else { 1 };
         let (mut times, mut total) = (Vec::new(), 0.0);
         while times.len() < MOST_BATCHES
             && (times.len() < least || (options.iterations == 0 && total < options.min_time))
         {
-            let each = batch(communicator, options, &mut shape, calls)?;
+            let each = batch(on, options, &mut shape, calls)?;
             total += each * calls as f64;
             times.push(each * 1e6);
         }
         if checked {
-            wrong += shape.verify(communicator)?;
+            wrong += shape.verify(on)?;
         }
         Ok(timing(times, calls, checked.then_some(wrong)))
     }
@@ -167,23 +181,24 @@ fn timing(mut times: Vec<f64>, calls: u64, wrong: Option<u64>) -> Timing {
 }
 
 /// How many calls a batch has: given, or so many that the batches aimed at take the time asked for.
-fn calls_per_batch<T: Number>(communicator: &Communicator, options: &Options, shape: &mut Shape<T>) -> Result<u64> {
+fn calls_per_batch<T: Number>(on: On<'_>, options: &Options, shape: &mut Shape<T>) -> Result<u64> {
     if options.iterations > 0 {
         return Ok(options.iterations);
     }
     let mut calls = 1;
-    let mut each = batch(communicator, options, shape, calls)?;
+    let mut each = batch(on, options, shape, calls)?;
     while each * (calls as f64) < options.min_time / 20.0 && calls < 1 << 24 {
         calls *= 2;
-        each = batch(communicator, options, shape, calls)?;
+        each = batch(on, options, shape, calls)?;
     }
     let aimed = (options.min_time / BATCHES_AIMED / each) as u64;
     Ok(if aimed >= 2 { aimed.min(1 << 24) } else { 1 + u64::from(each < 0.5) })
 }
 
 /// Seconds a call, on the slowest rank.
-fn batch<T: Number>(communicator: &Communicator, options: &Options, shape: &mut Shape<T>, calls: u64) -> Result<f64> {
-    communicator.barrier()?;
+fn batch<T: Number>(on: On<'_>, options: &Options, shape: &mut Shape<T>, calls: u64) -> Result<f64> {
+    let communicator = on.measured;
+    on.own.barrier()?;
     let seconds = if options.dirty {
         let mut inside = 0.0;
         for turn in 0..calls {
@@ -207,7 +222,7 @@ fn batch<T: Number>(communicator: &Communicator, options: &Options, shape: &mut 
         began.elapsed().as_secs_f64()
     };
     let mut slowest = [seconds.max(1e-12) / calls as f64];
-    communicator.all_reduce(&mut slowest, ReduceOp::Max)?;
+    on.own.all_reduce(&mut slowest, ReduceOp::Max)?;
     Ok(slowest[0])
 }
 
@@ -333,8 +348,8 @@ impl<T: Number> Shape<'_, T> {
     }
 
     /// Wrong elements, over all ranks, of one call on fresh data.
-    fn verify(&mut self, communicator: &Communicator) -> Result<u64> {
-        let (rank, ranks) = (communicator.rank() as u32, self.case.ranks);
+    fn verify(&mut self, on: On<'_>) -> Result<u64> {
+        let (rank, ranks) = (on.own.rank() as u32, self.case.ranks);
         let reduction = self.case.reduction;
         self.b.fill(T::from_number(POISON));
         let (own, len) = (self.own_input_start(rank), self.input_len());
@@ -342,10 +357,10 @@ impl<T: Number> Shape<'_, T> {
         for (i, element) in self.a[own..].iter_mut().take(len).enumerate() {
             *element = T::from_number(input(reduction, rank, ranks, i as u64));
         }
-        communicator.barrier()?;
-        self.call(communicator)?;
+        on.own.barrier()?;
+        self.call(on.measured)?;
         let mut wrong = [self.wrong_here(rank, ranks)];
-        communicator.all_reduce(&mut wrong, ReduceOp::Sum)?;
+        on.own.all_reduce(&mut wrong, ReduceOp::Sum)?;
         Ok(wrong[0])
     }
 

@@ -7,17 +7,26 @@ use super::row::{Case, Row};
 use super::{Report, finish};
 use crate::launch::{self, Job, Output};
 use crate::{Failure, Outcome};
+use ringtree::boot::detect;
+use ringtree::plan::Algorithm;
 use ringtree::{Communicator, Config};
 use std::time::Duration;
 
 /// Measures in the way that the options and the environment ask for.
 pub(super) fn run(options: &Options) -> Outcome {
-    let config = config(options)?;
+    let mut config = config(options)?;
+    // What is measured follows it, and nothing else: an algorithm need not know the calls that agree on times.
+    let forced = config.algorithm.take();
     if options.as_threads() {
-        return threads(options, &config);
+        return threads(options, &config, forced);
+    }
+    let launch = detect(&|name| std::env::var(name).ok()).map_err(Failure::failed)?;
+    if let Some(launch) = launch {
+        // Before the ranks look for who is near whom.
+        bind(launch.local_rank.unwrap_or(launch.rank));
     }
     match Communicator::try_from_env(&config).map_err(Failure::failed)? {
-        Some(communicator) => one_rank(options, &communicator),
+        Some(communicator) => one_rank(options, &communicator, forced),
         None => processes(options),
     }
 }
@@ -52,7 +61,7 @@ fn processes(options: &Options) -> Outcome {
     }
 }
 
-fn threads(options: &Options, config: &Config) -> Outcome {
+fn threads(options: &Options, config: &Config, forced: Option<Algorithm>) -> Outcome {
     let communicators = Communicator::local_with(options.ranks() as usize, config).map_err(Failure::failed)?;
     std::thread::scope(|scope| {
         let mut others = Vec::new();
@@ -61,21 +70,28 @@ fn threads(options: &Options, config: &Config) -> Outcome {
             if communicator.rank() == 0 {
                 first = Some(communicator);
             } else {
-                others.push(scope.spawn(move || one_rank(options, &communicator)));
+                others.push(scope.spawn(move || one_thread(options, &communicator, forced)));
             }
         }
-        let outcome = first.map_or(Ok(()), |communicator| one_rank(options, &communicator));
+        let outcome = first.map_or(Ok(()), |communicator| one_thread(options, &communicator, forced));
         others.into_iter().fold(outcome, |outcome, other| {
             outcome.and(other.join().unwrap_or_else(|_| Err(Failure::Failed("a thread panicked".into()))))
         })
     })
 }
 
+fn one_thread(options: &Options, communicator: &Communicator, forced: Option<Algorithm>) -> Outcome {
+    bind(communicator.rank());
+    one_rank(options, communicator, forced)
+}
+
 /// One rank, from its first case to its last. Rank 0 prints.
-fn one_rank(options: &Options, communicator: &Communicator) -> Outcome {
-    bind(communicator);
+fn one_rank(options: &Options, communicator: &Communicator, forced: Option<Algorithm>) -> Outcome {
     let cases = options.cases(communicator.size() as u32)?;
-    let rank = Rank::new(communicator, options, &cases).map_err(Failure::failed)?;
+    let bound = forced.map(|algorithm| communicator.duplicate_with_algorithm(Some(algorithm))).transpose();
+    let bound = bound.map_err(Failure::failed)?;
+    let measured = bound.as_ref().unwrap_or(communicator);
+    let rank = Rank::new(communicator, measured, options, &cases).map_err(Failure::failed)?;
     let mut source = Measuring { rank, cases: &cases, next: 0 };
     let mut report =
         (communicator.rank() == 0).then(|| Report::begin(options, communicator.size() as u32, cases.len()));
@@ -111,7 +127,7 @@ impl Source for Measuring<'_> {
 }
 
 /// Gives each rank a processor of its own, round robin, where nobody has bound it yet: what MPI's launchers do as well.
-fn bind(communicator: &Communicator) {
+fn bind(rank: usize) {
     use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
     use nix::unistd::Pid;
     let this = Pid::from_raw(0);
@@ -121,7 +137,7 @@ fn bind(communicator: &Communicator) {
         return;
     }
     let mut one = CpuSet::new();
-    if one.set(allowed[communicator.rank() % allowed.len()]).is_ok() {
+    if one.set(allowed[rank % allowed.len()]).is_ok() {
         // Not being bound costs speed, nothing else.
         let _unbound = sched_setaffinity(this, &one);
     }

@@ -64,20 +64,19 @@ impl Rank {
 
     fn collective(&mut self, collective: Collective, root: u32, count: u64) -> Request {
         let call = Call::new(collective, DataType::F32, Reduction::Sum, root, count);
-        Request::Collective {
-            call,
-            op: ReduceOp::Sum,
-            input: self.input.as_ptr().cast(),
-            output: self.output.as_mut_ptr().cast(),
-        }
+        let (input, output) = (self.input.as_ptr().cast(), self.output.as_mut_ptr().cast());
+        // SAFETY: of the largest count, for as long as the rank.
+        unsafe { Request::collective(call, ReduceOp::Sum, input, output) }
     }
 
     fn send(&mut self, to: u32, count: u64) -> Request {
-        Request::Send { to, count, dtype: DataType::F32, at: self.input.as_ptr().cast() }
+        // SAFETY: as above.
+        unsafe { Request::send(to, self.input.as_ptr().cast(), count, DataType::F32) }
     }
 
     fn receive(&mut self, from: u32, count: u64) -> Request {
-        Request::Receive { from, count, dtype: DataType::F32, at: self.output.as_mut_ptr().cast() }
+        // SAFETY: as above.
+        unsafe { Request::receive(from, self.output.as_mut_ptr().cast(), count, DataType::F32) }
     }
 
     /// The first rank's part, as far as it comes before the measured call.

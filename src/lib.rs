@@ -27,7 +27,7 @@
 //! ```
 //!
 //! From [`Communicator::all_reduce`] to the first byte on a link there are five hops: the typed call makes a request (`comm`), the session
-//! looks up its plan ([`exec::Session`]), the short path or a [`exec::Job`] takes the plan's steps, a step reserves a slot
+//! looks up its plan ([`exec::Session`]), the short path or a job takes the plan's steps, a step reserves a slot
 //! ([`transport::Links`]), the kernel fills it ([`exec::kernel`]).
 //!
 //! | module | what it is for | what it may know |

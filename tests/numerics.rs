@@ -377,7 +377,8 @@ fn by_sessions(world: &World, tuning: &Tuning, count: usize) -> Vec<Vec<u8>> {
                     let mut data: Vec<f32> = (0..count).map(|at| rough(rank, at)).collect();
                     let call = Call::new(Collective::AllReduce, DataType::F32, Reduction::Sum, 0, count as u64);
                     let at = data.as_mut_ptr();
-                    let request = Request::Collective { call, op: ReduceOp::Sum, input: at.cast(), output: at.cast() };
+                    // SAFETY: `data` has the call's length and lives until it has been performed.
+                    let request = unsafe { Request::collective(call, ReduceOp::Sum, at.cast(), at.cast()) };
                     Session::new(links, settings).perform(&request).expect("all_reduce");
                     bits(&data)
                 })

@@ -36,8 +36,5 @@ mod session;
 mod short;
 
 pub use element::Element;
-pub use job::{Buffers, Fault, Job, Progress};
 pub use pace::{Pace, Patience};
-pub use point::{Direction, Point};
-pub use program::Program;
 pub use session::{Poll, Request, Session, Settings, USUAL_CACHE};

@@ -29,7 +29,8 @@ fn run(plan: &Plan, tuning: &Tuning, mishap: Mishap) -> (bool, bool) {
         let mut session = Session::new(Faulty::new(links, weather.clone()), settings.clone());
         let mut memory = [plan.input_len(rank), plan.output_len(rank)].map(|len| vec![0u8; len as usize * item]);
         let [input, output] = memory.each_mut().map(Vec::as_mut_ptr);
-        let request = Request::Collective { call: plan.call().clone(), op: ReduceOp::Sum, input, output };
+        // SAFETY: as long as the plan says, and `ends` keeps them.
+        let request = unsafe { Request::collective(plan.call().clone(), ReduceOp::Sum, input, output) };
         failed |= session.submit(&request).is_err();
         ends.push((session, memory));
     }

@@ -213,7 +213,8 @@ impl Part {
     pub fn request(&mut self, joint: &Joint, rank: u32) -> Request {
         let input = self.input.at().wrapping_add(self.input_at);
         let output = self.output.as_mut().map_or(self.input.at(), Buffer::at).wrapping_add(self.output_at);
-        Request::Collective { call: joint.calls[rank as usize].clone(), op: joint.op, input, output }
+        // SAFETY: the buffers have the lengths of this rank's part, which whoever submits the request keeps.
+        unsafe { Request::collective(joint.calls[rank as usize].clone(), joint.op, input, output) }
     }
 
     /// What is wrong with the result.

@@ -81,7 +81,9 @@ fn seen(plan: &Plan, tuning: &Tuning) -> Traffic {
         let mut session = Session::new(Traced::new(links, trace.clone(), Clock::default()), settings);
         let mut memory = [plan.input_len(rank), plan.output_len(rank)].map(|len| vec![0u8; len as usize * item]);
         let [input, output] = memory.each_mut().map(Vec::as_mut_ptr);
-        session.submit(&Request::Collective { call: call.clone(), op: ReduceOp::Sum, input, output }).unwrap();
+        // SAFETY: as long as the plan says, and `buffers` keeps them.
+        let request = unsafe { Request::collective(call.clone(), ReduceOp::Sum, input, output) };
+        session.submit(&request).unwrap();
         sessions.push(session);
         buffers.push(memory);
     }

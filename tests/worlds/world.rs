@@ -340,7 +340,8 @@ impl World {
 
 fn barrier() -> Request {
     let call = Call::new(Collective::Barrier, DataType::U8, Reduction::Sum, 0, 0);
-    Request::Collective { call, op: ringtree::ReduceOp::Sum, input: std::ptr::null(), output: std::ptr::null_mut() }
+    // SAFETY: a barrier has no buffers.
+    unsafe { Request::collective(call, ringtree::ReduceOp::Sum, std::ptr::null(), std::ptr::null_mut()) }
 }
 
 impl Rank {
@@ -365,10 +366,12 @@ impl Rank {
                 for index in 0..count {
                     buffer.put(index as usize * item, &encode(dtype, element(transfer.seed, None, number, index)));
                 }
-                requests.push(Request::Send { to: transfer.to, count, dtype, at: buffer.at() });
+                // SAFETY: the buffer holds all of them, and `lent` keeps it.
+                requests.push(unsafe { Request::send(transfer.to, buffer.at(), count, dtype) });
                 self.lent.sent.push(buffer);
             } else if transfer.to == number {
-                requests.push(Request::Receive { from: transfer.from, count, dtype, at: buffer.at() });
+                // SAFETY: as above.
+                requests.push(unsafe { Request::receive(transfer.from, buffer.at(), count, dtype) });
                 self.lent.received.push((at, buffer));
             }
         }

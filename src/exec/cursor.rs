@@ -9,7 +9,7 @@ use super::job::{Context, Fault};
 use super::kernel::{self, Operand, Sink};
 use super::places::{Places, exchange_places};
 use crate::plan::{Flags, Put, Space, Step, Take};
-use crate::transport::{Blocked, Incoming, Links, Message, Outgoing};
+use crate::transport::{Blocked, Incoming, Links, Message, Outgoing, PAST_CACHES};
 
 /// How far a cursor got.
 pub(super) enum Advance {
@@ -31,6 +31,8 @@ pub(super) struct Cursor {
     ready: usize,
     /// The slot that is being filled, and how far.
     slot: Option<(*mut u8, usize)>,
+    /// Whether it is filled with non-temporal stores.
+    past_caches: bool,
     /// The message that is being read, and how far.
     held: Option<(Message, usize)>,
     operands: Vec<Operand>,
@@ -40,7 +42,7 @@ pub(super) struct Cursor {
 impl Cursor {
     pub(super) fn new(channel: u32) -> Cursor {
         let (operands, sinks) = Default::default();
-        Cursor { channel, index: 0, step: None, ready: 0, slot: None, held: None, operands, sinks }
+        Cursor { channel, index: 0, step: None, ready: 0, slot: None, past_caches: false, held: None, operands, sinks }
     }
 
     /// Goes to the first step of a program.
@@ -95,7 +97,10 @@ impl Cursor {
     fn prepare<L: Links>(&mut self, context: &Context, step: &Step, links: &mut L) -> Result<Option<Blocked>, Fault> {
         if step.flags.has(Flags::CREDIT) && self.slot.is_none() {
             match links.reserve(self.channel, outgoing(step), message_len(context, step))? {
-                Ok(slot) => self.slot = Some((slot, 0)),
+                Ok(slot) => {
+                    self.slot = Some((slot, 0));
+                    self.past_caches = links.past_caches();
+                }
                 Err(blocked) => return Ok(Some(blocked)),
             }
         }
@@ -210,7 +215,8 @@ impl Cursor {
             Put::Nothing => {}
             Put::Pair | Put::Board => {
                 if let Some((slot, filled)) = &mut self.slot {
-                    self.sinks.push(Sink::cached(slot.wrapping_add(*filled)));
+                    let past = bytes >= PAST_CACHES && self.past_caches;
+                    self.sinks.push(Sink::new(slot.wrapping_add(*filled), past));
                     *filled += bytes;
                 }
             }

@@ -12,7 +12,7 @@
 use super::cursor::fetch;
 use super::job::Fault;
 use super::kernel::{self, Sink};
-use crate::transport::{Blocked, Incoming, Links, Outgoing};
+use crate::transport::{Blocked, Incoming, Links, Outgoing, PAST_CACHES};
 use crate::types::DataType;
 
 /// Bytes of a chunk of a short message, and from `LONG` on. 1 MiB each way between two near cores of a Zen 2: 154 us in chunks of 64 KiB,
@@ -226,7 +226,7 @@ impl Point {
             Ok(slot) => slot,
             Err(blocked) => return Ok(Some(blocked)),
         };
-        let sink = Sink::cached(slot);
+        let sink = Sink::new(slot, len >= PAST_CACHES && links.past_caches());
         // SAFETY: the caller lent `bytes` bytes at `at`, of which `done + len` are inside; the slot was reserved for `len`.
         unsafe { kernel::copy(self.at.wrapping_add(self.done), &[sink], len) };
         links.publish(lane, link, len, self.tag(len))?;

@@ -9,7 +9,7 @@
 use super::job::{Buffers, Fault};
 use super::kernel::{self, Kernel, Operand, Sink};
 use crate::plan::{Flags, Plan, Put, Space, Step, Take};
-use crate::transport::{Incoming, Links, Message, Outgoing};
+use crate::transport::{Incoming, Links, Message, Outgoing, PAST_CACHES};
 
 /// Other members of a group up to which a fold is short.
 const MOST_OTHERS: usize = 15;
@@ -90,7 +90,8 @@ impl Short {
         }
         if let Some(link) = act.outgoing {
             let Ok(slot) = links.reserve(0, link, act.bytes)? else { return Ok(false) };
-            sinks[sink_count] = Sink::cached(slot);
+            let past = act.bytes >= PAST_CACHES && links.past_caches();
+            sinks[sink_count] = Sink::new(slot, past);
             sink_count += 1;
         }
         let sinks = &sinks[..sink_count];

@@ -345,6 +345,10 @@ impl<L: Links> Links for Faulty<L> {
         self.inner.drained(lane, link)
     }
 
+    fn past_caches(&self) -> bool {
+        self.inner.past_caches()
+    }
+
     fn message_limit(&self) -> usize {
         self.inner.message_limit()
     }

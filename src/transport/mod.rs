@@ -123,6 +123,9 @@ impl Shared {
     pub const NOWHERE: Shared = Shared { heap: 0, at: 0 };
 }
 
+/// From so many bytes on [`Links::past_caches`] is worth a question.
+pub const PAST_CACHES: usize = 1024;
+
 /// One rank's ends of all links of a communicator. `lane` keeps independent streams apart: a plan's channels, and point-to-point
 /// traffic in the last lane. Methods are called by one thread at a time.
 pub trait Links {
@@ -135,6 +138,11 @@ pub trait Links {
     /// Memory for the next message of a link, `len` bytes, or who has to release a slot first. Asking again before publishing may give
     /// other memory, and then that counts.
     fn reserve(&mut self, lane: u32, link: Outgoing, len: usize) -> Result<Result<*mut u8, Blocked>, Error>;
+
+    /// Whether the message that was reserved last, if it has at least [`PAST_CACHES`] bytes, is better written with non-temporal stores.
+    fn past_caches(&self) -> bool {
+        false
+    }
 
     /// Sends the reserved message: `len` bytes of it, at most what was reserved.
     fn publish(&mut self, lane: u32, link: Outgoing, len: usize, tag: u32) -> Result<(), Error>;

@@ -132,6 +132,10 @@ impl<L: Links> Links for Traced<L> {
         self.inner.drained(lane, link)
     }
 
+    fn past_caches(&self) -> bool {
+        self.inner.past_caches()
+    }
+
     fn message_limit(&self) -> usize {
         self.inner.message_limit()
     }

@@ -6,6 +6,7 @@
 //!   above             a large shuttle that it holds and has paid for, else the large slot whose turn it is (of 4, or of 2)
 //! ```
 
+use super::distance::{Distance, timed};
 use super::layout::{
     LARGE_SHUTTLES, PAGE, SHUTTLES, SLOT_BYTES, SMALL_SHUTTLE_BYTES, SMALL_SHUTTLES, SMALL_SLOT_BYTES, SMALL_SLOTS,
 };
@@ -41,6 +42,11 @@ pub(super) struct Out {
     /// The slot of the message that is being written, or NONE.
     pub slot: u32,
     pub shuttles: Shuttles,
+    /// Whether shuttles were returned of late, and did not come with messages: then all goes this way.
+    one_way: bool,
+    pub distance: Distance,
+    /// Whether what is written for the reader goes round the caches: one way, and far.
+    pub past_caches: bool,
     /// The ranks that read, each with its counter.
     pub readers: Readers,
 }
@@ -121,6 +127,9 @@ impl Out {
             has_small: false,
             slot: NONE,
             shuttles: Shuttles::new(!back.is_null()),
+            one_way: false,
+            distance: Distance::default(),
+            past_caches: false,
             readers,
         }
     }
@@ -243,7 +252,9 @@ impl Out {
     #[inline(always)]
     pub fn receive_shuttle(&mut self, shuttle: u32, len: usize, budget: &Budget, returns: &Released) {
         let paid = if shuttle::is_small(shuttle) { self.has_small } else { self.shuttles.bytes >= len };
-        if !(paid && self.shuttles.keep(shuttle)) {
+        if paid && self.shuttles.keep(shuttle) {
+            (self.one_way, self.past_caches) = (false, false);
+        } else {
             self.receive_slowly(shuttle, len, budget, returns);
         }
     }
@@ -266,7 +277,17 @@ impl Out {
     pub fn collect_shuttles(&mut self) -> Result<(), BadReturn> {
         let Readers::One(_, counter) = &self.readers else { return Ok(()) };
         // SAFETY: as in `Readers::each`.
-        self.shuttles.collect(unsafe { &**counter }.returned())
+        let counter = unsafe { &**counter };
+        let returned = if self.one_way {
+            let (returned, ticks) = timed(|| counter.returned());
+            self.distance.note(ticks);
+            returned
+        } else {
+            counter.returned()
+        };
+        self.one_way |= self.shuttles.collect(returned)?;
+        self.past_caches = self.one_way && self.distance.is_far();
+        Ok(())
     }
 
     /// Gives the pages back of what nobody is using, and says to how many bytes of the budget they belong.

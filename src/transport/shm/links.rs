@@ -37,6 +37,8 @@ pub struct ShmLinks {
     processors: u32,
     /// From how many bytes on ranks copy from each other's private memory; 0: never, or they can't.
     fetch_from: u64,
+    /// Whether what was reserved last is better written round the caches.
+    past_caches: bool,
 }
 
 // SAFETY: the raw pointers point into the segment, which the Arc keeps mapped and which is accessed by atomics and by the protocol of
@@ -74,8 +76,8 @@ impl ShmLinks {
         let heaps = vec![(segment.clone(), (0..size).collect())];
         let processes = vec![None; size as usize];
         let processors = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
-        let fetch_from = 0;
-        ShmLinks { rank, size, out, incoming, budget, segment, heaps, processes, processors, fetch_from }
+        let (fetch_from, past_caches) = (0, false);
+        ShmLinks { rank, size, out, incoming, budget, segment, heaps, processes, processors, fetch_from, past_caches }
     }
 
     /// Watches the processes of the other ranks, which live now; `pids` has one for each rank.
@@ -267,7 +269,13 @@ impl Links for ShmLinks {
         };
         let out = &mut self.out[index];
         out.slot = slot;
+        self.past_caches = out.past_caches;
         Ok(Ok(out.place(slot, len)))
+    }
+
+    #[inline(always)]
+    fn past_caches(&self) -> bool {
+        self.past_caches
     }
 
     #[inline(always)]
@@ -454,6 +462,32 @@ mod tests {
                 (0..3).for_each(|ahead| receive(&mut both[1], Incoming::Pair(0), len, round + ahead));
             }
         }
+    }
+
+    #[test]
+    fn what_goes_one_way_to_a_far_reader_is_written_past_the_caches_and_nothing_else_is() {
+        let (mut both, _) = ranks(2);
+        let one_way = |both: &mut [ShmLinks], ticks| {
+            for _ in 0..30 {
+                both[0].out[1].distance.note(ticks);
+                send(&mut both[0], Outgoing::Pair(1), LARGE, 1);
+                receive(&mut both[1], Incoming::Pair(0), LARGE, 1);
+            }
+            both[0].out[1].distance.note(ticks);
+            both[0].out[1].collect_shuttles().unwrap();
+            send(&mut both[0], Outgoing::Pair(1), LARGE, 1);
+            receive(&mut both[1], Incoming::Pair(0), LARGE, 1);
+            both[0].past_caches()
+        };
+        // A first exchange, so that both hold all their shuttles; what the sender holds too many of comes back by a flip of a bit.
+        exchange(&mut both, false, LARGE, 3);
+        assert!(!both[0].past_caches(), "to and fro");
+        assert!(one_way(&mut both, 1000), "one way, and far");
+        assert!(!one_way(&mut both, 100), "one way, and near");
+        assert!(one_way(&mut both, 1000), "far again");
+        exchange(&mut both, false, LARGE, 3);
+        exchange(&mut both, false, LARGE, 5);
+        assert!(!both[0].past_caches(), "to and fro again");
     }
 
     #[test]

@@ -13,6 +13,7 @@
 //! | `ring` | one link: a ring of cache lines, a flag in each, and the readers' acknowledgements |
 //! | `bell` | going to sleep and being woken |
 //! | `shuttle` | slots that go to and fro between two ranks |
+//! | `distance` | whether a reader shares a cache with this core |
 //! | `ends` | one end of one link: which slot a message takes, and what the budget is charged for it |
 //! | `links` | all links of a rank: the contract |
 //! | `status` | what every rank is doing, and who aborted: read only when something takes long |
@@ -23,6 +24,7 @@
 //! | `probe` | what ranks find out about each other when they meet |
 
 mod bell;
+mod distance;
 mod ends;
 mod heap;
 mod layout;

@@ -117,8 +117,8 @@ impl Shuttles {
         (0..ALL).filter(move |shuttle| held >> shuttle & 1 != 0)
     }
 
-    /// Takes what the peer has returned, up to this rank's share; `word` has flipped once for each.
-    pub fn collect(&mut self, word: u32) -> Result<(), BadReturn> {
+    /// Takes what the peer has returned, up to this rank's share; `word` has flipped once for each. Whether there was anything.
+    pub fn collect(&mut self, word: u32) -> Result<bool, BadReturn> {
         let new = word ^ self.seen;
         if new >> ALL != 0 {
             return Err(BadReturn { shuttle: ALL });
@@ -131,7 +131,7 @@ impl Shuttles {
                 self.seen ^= 1 << shuttle;
             }
         }
-        Ok(())
+        Ok(new != 0)
     }
 }
 
@@ -180,7 +180,7 @@ mod tests {
         assert_eq!(a.count(true), 0);
         a.collect(word).unwrap();
         assert_eq!((a.count(true), a.pick(true, 100).is_some()), (SHUTTLES, true));
-        assert_eq!(a.collect(word), Ok(()), "nothing is taken up twice");
+        assert_eq!(a.collect(word), Ok(false), "nothing is taken up twice");
         assert_eq!(a.collect(!word & 0xFF), Err(BadReturn { shuttle: a.all().next().unwrap() }));
     }
 

@@ -40,10 +40,11 @@ struct Card {
 const FORMAT: u64 = 2;
 
 /// From how many bytes on ranks that share processors copy from each other: one copy in place of two counts there, and a rank need not wait
-/// for another's turn to be served. Four ranks on two cores of a Zen 2, 1 MiB: all-to-all 224 us in place of 360, send and receive 260 in
-/// place of 548; below 16 KiB the system calls cost more than that saves. Where every rank has a processor, slots are faster at every size
-/// but the largest, also between cores that share no cache, since shuttles (all-to-all of 256 KiB: 18 us, copied directly 23).
-const CROWDED_FETCH_FROM: u64 = 16 << 10;
+/// for another's turn to be served. Four ranks on two cores of a Zen 2, directly and through slots: all-to-all of blocks of 256 KiB 204 and
+/// 275 us, of 64 KiB 59 and 55; send and receive of 16 KiB 8.4 and 3.7 us, of 64 KiB 17 and 9, of 1 MiB 230 and 170, with eight ranks 517 and
+/// 771. Where every rank has a processor, slots are faster at every size but the largest, also between cores that share no cache, since
+/// shuttles (all-to-all of 256 KiB: 18 us, copied directly 23).
+const CROWDED_FETCH_FROM: u64 = 256 << 10;
 
 impl Communicator {
     /// This rank's end of a communicator of `size` processes (or threads) that all know the same id. Returns when all have come.

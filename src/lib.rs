@@ -90,8 +90,8 @@
 //! - *One-shot between two ranks up to 16 KiB*: both post what they have and each folds all of it, with half of the waits of the two-shot,
 //!   which moves and folds less and is a tenth faster above.
 //! - *Slots beat process_vm_readv where every rank has a processor*: what does not fit in the cache is stored round it, and while a chunk is
-//!   stored the next one that is read is fetched. Pairs of ranks that share processors copy straight from each other's memory: there one
-//!   copy in place of two counts, and nobody need wait for the other's turn ([`Fetch`]).
+//!   stored the next one that is read is fetched. Ranks that share processors copy large messages straight from each other's
+//!   memory: there one copy in place of two counts, and nobody need wait for the other's turn ([`Fetch`]).
 //! - *A rank that copies from another's private memory* believes what it got only if nobody had ended the communicator by then: no lock and
 //!   no wait protects the buffer, the order of two loads does.
 //! - *Sleepers pay for fences, publishers don't* (`sys::barrier`): a publish is two plain stores and one load that hits the cache.

@@ -66,10 +66,11 @@ impl PlanCache {
     #[inline]
     pub fn bring(&mut self, settings: &Settings, rank: u32, call: &Call) -> Result<&mut Planned> {
         if !self.last.as_ref().is_some_and(|last| last.call.same(call)) {
-            let planned = self.find(settings, rank, call)?;
-            self.put(planned);
+            let before = self.last.take();
+            self.last = Some(self.find(before, settings, rank, call)?);
         }
-        self.last.as_deref_mut().ok_or_else(|| Error::misuse("a call without a plan", "Report this"))
+        let Some(last) = &mut self.last else { unreachable!("a call whose plan was found just now") };
+        Ok(last)
     }
 
     /// Takes the last plan out.
@@ -87,7 +88,16 @@ impl PlanCache {
     }
 
     #[cold]
-    fn find(&mut self, settings: &Settings, rank: u32, call: &Call) -> Result<Box<Planned>> {
+    fn find(
+        &mut self,
+        before: Option<Box<Planned>>,
+        settings: &Settings,
+        rank: u32,
+        call: &Call,
+    ) -> Result<Box<Planned>> {
+        if let Some(before) = before {
+            self.keep(before);
+        }
         match self.known.remove(call) {
             Some((_, planned)) => Ok(planned),
             None => make(settings, rank, call).map(Box::new),

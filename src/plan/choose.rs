@@ -393,7 +393,7 @@ impl Scene {
             return self.meetings(2).and(Work { messages: pieces, copied: times(b, n), ..Work::default() });
         }
         let copied = times(b, 2 * n - 1);
-        let exchanges = if times(b, n - 1) <= build::TOGETHER_BYTES { 1 } else { n - 1 };
+        let exchanges = if build::goes_together(b, n - 1, self.chunk) { 1 } else { n - 1 };
         Work { exchanges, messages: times(r, 2 * (n - 1)), copied, ..Work::default() }
     }
 

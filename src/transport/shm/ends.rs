@@ -280,7 +280,10 @@ impl Out {
         let counter = unsafe { &**counter };
         let returned = if self.one_way {
             let (returned, ticks) = timed(|| counter.returned());
-            self.distance.note(ticks);
+            // Else the line was in this core's own cache.
+            if self.writer.has_news(counter) {
+                self.distance.note(ticks);
+            }
             returned
         } else {
             counter.returned()

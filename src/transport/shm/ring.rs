@@ -115,6 +115,11 @@ impl Writer {
         self.sent.wrapping_sub(self.floor) < depth
     }
 
+    /// Whether the only reader has released anything since the last look.
+    pub fn has_news(&self, reader: &Released) -> bool {
+        reader.messages.load(Ordering::Relaxed) != self.floor
+    }
+
     /// Looks at all readers' counters. Ok(None): there is room; Ok(Some(i)): reader i holds the oldest message.
     pub fn look<'a>(
         &mut self,

@@ -32,11 +32,12 @@ pub use work::{Scope, ScopedWork, StableBuffer, Work};
 use crate::error::{Error, Result};
 use crate::exec::{Element, Request};
 use crate::plan::World;
+use crate::sys::biased::{Biased, Held};
 use crate::sys::fork;
 use crate::transport::shm::Heaps;
 use crate::types::{Call, Collective, DataType, ReduceOp, Reduction};
 use engine::Engine;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use work::Worker;
 
 /// A set of ranks that communicate. Every rank holds its own; all of them make the same calls in the same order.
@@ -56,7 +57,7 @@ struct Shared {
     kind: split::Kind,
     /// Which ranks are near each other, for plans and for those that are split from this one.
     world: World,
-    engine: Mutex<Box<dyn Engine>>,
+    engine: Biased<Box<dyn Engine>>,
     door: Arc<dyn setup::Door>,
     worker: Worker,
     /// Communicators made from this one so far, for their names.
@@ -82,7 +83,7 @@ impl Communicator {
         let (windows, generation) = (windows.into(), fork::generation());
         let (rank, size) = (engine.rank() as usize, engine.size() as usize);
         let name = config.name.clone();
-        let (engine, worker, children) = (Mutex::new(engine), Worker::default(), Default::default());
+        let (engine, worker, children) = (Biased::new(engine), Worker::default(), Default::default());
         let shared = Shared {
             rank,
             size,
@@ -127,7 +128,7 @@ impl Communicator {
 
     /// The error that ended this communicator, if one did; without waiting for what is under way.
     pub fn error(&self) -> Option<Error> {
-        self.shared.engine.try_lock().ok().and_then(|engine| engine.failure())
+        self.shared.engine.try_lock().and_then(|engine| engine.failure())
     }
 
     /// Ends this communicator for all ranks. What is under way, on any rank, returns [`Error::Aborted`] with this reason. May be called
@@ -183,6 +184,7 @@ impl Communicator {
         self.perform(request)
     }
 
+    #[inline(always)]
     fn call<T: Element>(&self, collective: Collective, op: ReduceOp, root: usize, count: usize) -> Result<Call> {
         let root = self.check_rank(root, "root")?;
         let reduction = if collective.reduces() { op.reduction() } else { Reduction::Sum };
@@ -199,14 +201,17 @@ impl Communicator {
         self.check_rank(peer, "peer")
     }
 
+    #[inline(always)]
     fn check_rank(&self, rank: usize, what: &str) -> Result<u32> {
-        if rank < self.size() {
-            return Ok(rank as u32);
-        }
-        Err(Error::misuse(
+        if rank < self.size() { Ok(rank as u32) } else { Err(self.no_rank(rank, what)) }
+    }
+
+    #[cold]
+    fn no_rank(&self, rank: usize, what: &str) -> Error {
+        Error::misuse(
             format!("{what} {rank} is not a rank of communicator '{}', which has {}", self.name(), self.size()),
             format!("Pass a number from 0 to {}", self.size() - 1),
-        ))
+        )
     }
 }
 
@@ -214,47 +219,48 @@ impl Shared {
     /// A fork has its parent's communicators in its memory, but it is not the rank.
     #[inline]
     fn refuse_in_fork(&self) -> Result<()> {
-        if self.generation == fork::generation() {
-            return Ok(());
-        }
-        Err(Error::misuse(
-            format!("communicator '{}' belongs to the process that this one was forked from", self.name),
-            "Make communicators in the process that uses them, after it was forked",
-        ))
+        if self.generation == fork::generation() { Ok(()) } else { Err(self.forked()) }
     }
 
+    #[cold]
+    fn forked(&self) -> Error {
+        Error::misuse(
+            format!("communicator '{}' belongs to the process that this one was forked from", self.name),
+            "Make communicators in the process that uses them, after it was forked",
+        )
+    }
+
+    #[inline(always)]
     fn lock(&self) -> Locked<'_> {
-        // Whoever panicked with the lock has ended the communicator before it unlocked: see `Locked`.
-        let engine = self.engine.lock().unwrap_or_else(|poisoned| {
-            self.engine.clear_poison();
-            PoisonError::into_inner(poisoned)
-        });
-        Locked { engine, unwinding: std::thread::panicking() }
+        Locked { engine: self.engine.lock(), unwinding: std::thread::panicking() }
     }
 }
 
 /// A communicator's engine while one thread uses it. An operation that panics ends the communicator before anybody else can have the
 /// engine: the buffers that were lent to it are freed next, and nothing, here or on another rank, may touch them from then on.
 struct Locked<'s> {
-    engine: MutexGuard<'s, Box<dyn Engine>>,
+    engine: Held<'s, Box<dyn Engine>>,
     /// Whether the thread was unwinding before: then what it does here is a destructor's work.
     unwinding: bool,
 }
 
 impl std::ops::Deref for Locked<'_> {
     type Target = dyn Engine;
+    #[inline(always)]
     fn deref(&self) -> &Self::Target {
         &**self.engine
     }
 }
 
 impl std::ops::DerefMut for Locked<'_> {
+    #[inline(always)]
     fn deref_mut(&mut self) -> &mut Self::Target {
         &mut **self.engine
     }
 }
 
 impl Drop for Locked<'_> {
+    #[inline(always)]
     fn drop(&mut self) {
         if std::thread::panicking() && !self.unwinding {
             self.engine.abort("this rank panicked inside an operation");

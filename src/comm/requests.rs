@@ -10,28 +10,33 @@ use crate::types::{Call, Collective, ReduceOp};
 pub struct Requests<'c>(pub &'c Communicator);
 
 impl Requests<'_> {
+    #[inline(always)]
     fn run<T: Element>(&self, call: Call, op: ReduceOp, input: *const T, output: *mut T) -> Result<Request> {
         Ok(Request::Collective { call, op, input: input.cast(), output: output.cast() })
     }
 
+    #[inline(always)]
     pub fn all_reduce<T: Element>(&self, data: &mut [T], op: ReduceOp) -> Result<Request> {
         let call = self.0.call::<T>(Collective::AllReduce, op, 0, data.len())?;
         let data = data.as_mut_ptr();
         self.run(call, op, data, data)
     }
 
+    #[inline(always)]
     pub fn all_reduce_into<T: Element>(&self, input: &[T], output: &mut [T], op: ReduceOp) -> Result<Request> {
         same("output", output.len(), input.len())?;
         let call = self.0.call::<T>(Collective::AllReduce, op, 0, input.len())?;
         self.run(call, op, input.as_ptr(), output.as_mut_ptr())
     }
 
+    #[inline(always)]
     pub fn all_gather<T: Element>(&self, input: &[T], output: &mut [T]) -> Result<Request> {
         same("output", output.len(), input.len() * self.0.size())?;
         let call = self.0.call::<T>(Collective::AllGather, ReduceOp::Sum, 0, input.len())?;
         self.run(call, ReduceOp::Sum, input.as_ptr(), output.as_mut_ptr())
     }
 
+    #[inline(always)]
     pub fn all_gather_in_place<T: Element>(&self, data: &mut [T]) -> Result<Request> {
         let block = self.blocks_of(data.len())?;
         let call = self.0.call::<T>(Collective::AllGather, ReduceOp::Sum, 0, block)?;
@@ -39,12 +44,14 @@ impl Requests<'_> {
         self.run(call, ReduceOp::Sum, data.wrapping_add(self.0.rank() * block), data)
     }
 
+    #[inline(always)]
     pub fn reduce_scatter<T: Element>(&self, input: &[T], output: &mut [T], op: ReduceOp) -> Result<Request> {
         same("input", input.len(), output.len() * self.0.size())?;
         let call = self.0.call::<T>(Collective::ReduceScatter, op, 0, output.len())?;
         self.run(call, op, input.as_ptr(), output.as_mut_ptr())
     }
 
+    #[inline(always)]
     pub fn reduce_scatter_in_place<T: Element>(&self, data: &mut [T], op: ReduceOp) -> Result<Request> {
         let block = self.blocks_of(data.len())?;
         let call = self.0.call::<T>(Collective::ReduceScatter, op, 0, block)?;
@@ -52,12 +59,14 @@ impl Requests<'_> {
         self.run(call, op, data, data.wrapping_add(self.0.rank() * block))
     }
 
+    #[inline(always)]
     pub fn broadcast<T: Element>(&self, data: &mut [T], root: usize) -> Result<Request> {
         let call = self.0.call::<T>(Collective::Broadcast, ReduceOp::Sum, root, data.len())?;
         let data = data.as_mut_ptr();
         self.run(call, ReduceOp::Sum, data, data)
     }
 
+    #[inline(always)]
     pub fn broadcast_into<T: Element>(&self, input: &[T], output: &mut [T], root: usize) -> Result<Request> {
         if self.0.rank() == root {
             same("input", input.len(), output.len())?;
@@ -66,12 +75,14 @@ impl Requests<'_> {
         self.run(call, ReduceOp::Sum, input.as_ptr(), output.as_mut_ptr())
     }
 
+    #[inline(always)]
     pub fn reduce<T: Element>(&self, data: &mut [T], op: ReduceOp, root: usize) -> Result<Request> {
         let call = self.0.call::<T>(Collective::Reduce, op, root, data.len())?;
         let data = data.as_mut_ptr();
         self.run(call, op, data, data)
     }
 
+    #[inline(always)]
     pub fn reduce_into<T: Element>(&self, input: &[T], output: &mut [T], op: ReduceOp, root: usize) -> Result<Request> {
         if self.0.rank() == root {
             same("output", output.len(), input.len())?;
@@ -80,6 +91,7 @@ impl Requests<'_> {
         self.run(call, op, input.as_ptr(), output.as_mut_ptr())
     }
 
+    #[inline(always)]
     pub fn gather<T: Element>(&self, input: &[T], output: &mut [T], root: usize) -> Result<Request> {
         if self.0.rank() == root {
             same("output", output.len(), input.len() * self.0.size())?;
@@ -88,6 +100,7 @@ impl Requests<'_> {
         self.run(call, ReduceOp::Sum, input.as_ptr(), output.as_mut_ptr())
     }
 
+    #[inline(always)]
     pub fn scatter<T: Element>(&self, input: &[T], output: &mut [T], root: usize) -> Result<Request> {
         if self.0.rank() == root {
             same("input", input.len(), output.len() * self.0.size())?;
@@ -96,6 +109,7 @@ impl Requests<'_> {
         self.run(call, ReduceOp::Sum, input.as_ptr(), output.as_mut_ptr())
     }
 
+    #[inline(always)]
     pub fn all_to_all<T: Element>(&self, input: &[T], output: &mut [T]) -> Result<Request> {
         let block = self.blocks_of(input.len())?;
         same("output", output.len(), input.len())?;
@@ -169,16 +183,19 @@ impl Requests<'_> {
         self.run(call, ReduceOp::Sum, input.as_ptr(), output.as_mut_ptr())
     }
 
+    #[inline(always)]
     pub fn barrier(&self) -> Result<Request> {
         let call = self.0.call::<u8>(Collective::Barrier, ReduceOp::Sum, 0, 0)?;
         self.run(call, ReduceOp::Sum, std::ptr::null::<u8>(), std::ptr::null_mut())
     }
 
+    #[inline(always)]
     pub fn send<T: Element>(&self, data: &[T], to: usize) -> Result<Request> {
         let (count, dtype) = extent(data);
         Ok(Request::Send { to: self.0.check_peer(to)?, count, dtype, at: data.as_ptr().cast() })
     }
 
+    #[inline(always)]
     pub fn recv<T: Element>(&self, data: &mut [T], from: usize) -> Result<Request> {
         let (count, dtype) = extent(data);
         Ok(Request::Receive { from: self.0.check_peer(from)?, count, dtype, at: data.as_mut_ptr().cast() })

@@ -236,7 +236,7 @@ fn cache_bytes() -> usize {
 
 impl Holder for Shared {
     fn give_back(&self, _budget: &Budget) {
-        if let Ok(mut engine) = self.engine.try_lock() {
+        if let Some(mut engine) = self.engine.try_lock() {
             engine.give_back();
         }
     }

@@ -63,11 +63,10 @@ pub(super) struct PlanCache {
 
 impl PlanCache {
     /// The plan for a call, which is the last one from now on.
-    #[inline]
+    #[inline(always)]
     pub fn bring(&mut self, settings: &Settings, rank: u32, call: &Call) -> Result<&mut Planned> {
         if !self.last.as_ref().is_some_and(|last| last.call.same(call)) {
-            let before = self.last.take();
-            self.last = Some(self.find(before, settings, rank, call)?);
+            self.find(settings, rank, call)?;
         }
         let Some(last) = &mut self.last else { unreachable!("a call whose plan was found just now") };
         Ok(last)
@@ -88,20 +87,16 @@ impl PlanCache {
     }
 
     #[cold]
-    fn find(
-        &mut self,
-        before: Option<Box<Planned>>,
-        settings: &Settings,
-        rank: u32,
-        call: &Call,
-    ) -> Result<Box<Planned>> {
-        if let Some(before) = before {
+    #[inline(never)]
+    fn find(&mut self, settings: &Settings, rank: u32, call: &Call) -> Result<()> {
+        if let Some(before) = self.last.take() {
             self.keep(before);
         }
-        match self.known.remove(call) {
-            Some((_, planned)) => Ok(planned),
-            None => make(settings, rank, call).map(Box::new),
-        }
+        self.last = Some(match self.known.remove(call) {
+            Some((_, planned)) => planned,
+            None => Box::new(make(settings, rank, call)?),
+        });
+        Ok(())
     }
 
     fn keep(&mut self, planned: Box<Planned>) {

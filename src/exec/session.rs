@@ -229,7 +229,7 @@ impl<L: Watch> Session<L> {
         }
         match request {
             Request::Collective { .. } if self.current.is_none() && self.waiting.is_empty() => {
-                return self.begin(request);
+                return self.begin_now_or_later(request);
             }
             Request::Collective { call, op, .. } => {
                 // What can't be done is refused now, not when its turn comes.
@@ -252,8 +252,14 @@ impl<L: Watch> Session<L> {
         Ok(None)
     }
 
-    /// Begins a collective: plan, scratch, announcement.
-    #[inline]
+    /// `begin` for those who are in no hurry.
+    #[inline(never)]
+    fn begin_now_or_later(&mut self, request: &Request) -> Result<()> {
+        self.begin(request)
+    }
+
+    /// Begins a collective: plan, scratch, announcement; and ends it, if the short path can.
+    #[inline(always)]
     fn begin(&mut self, request: &Request) -> Result<()> {
         let Request::Collective { call, op, input, output } = request else { return Ok(()) };
         let planned = self.plans.bring(&self.settings, self.links.rank(), call)?;
@@ -286,12 +292,20 @@ impl<L: Watch> Session<L> {
                 }
             }
         }
-        planned.job.start(planned.kernel, buffers, tag, stream, large);
-        if done > 0 {
-            planned.job.skip(done);
-        }
-        self.current = self.plans.take();
+        self.go_on_with_job(done, buffers, (stream, large));
         Ok(())
+    }
+
+    /// The job does what is left after that many steps of the plan that was brought last.
+    #[inline(never)]
+    fn go_on_with_job(&mut self, done: usize, buffers: Buffers, (stream, large): (bool, bool)) {
+        self.current = self.plans.take();
+        if let Some(planned) = &mut self.current {
+            planned.job.start(planned.kernel, buffers, tag_of(self.history), stream, large);
+            if done > 0 {
+                planned.job.skip(done);
+            }
+        }
     }
 
     /// Does what can be done now.
@@ -314,7 +328,7 @@ impl<L: Watch> Session<L> {
                     while self.current.is_none()
                         && let Some(next) = self.waiting.pop_front()
                     {
-                        self.begin(&next).map_err(|error| self.fail(error))?;
+                        self.begin_now_or_later(&next).map_err(|error| self.fail(error))?;
                     }
                 }
                 Ok(Progress::Blocked { on, moved: some }) => {
@@ -375,6 +389,11 @@ impl<L: Watch> Session<L> {
     /// One operation, to its end.
     #[inline]
     pub fn perform(&mut self, request: &Request) -> Result<()> {
+        let idle = self.current.is_none() & self.waiting.is_empty() & self.points.is_empty();
+        if idle && self.failed.is_none() && !self.links.aborted() && matches!(request, Request::Collective { .. }) {
+            self.begin(request)?;
+            return if self.current.is_none() { Ok(()) } else { self.finish() };
+        }
         self.submit(request)?;
         self.finish()
     }

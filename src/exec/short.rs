@@ -10,13 +10,28 @@ use super::job::{Buffers, Fault};
 use super::kernel::{self, Kernel, Operand, Sink};
 use crate::plan::{Flags, Plan, Put, Space, Step, Take};
 use crate::transport::{Incoming, Links, Message, Outgoing, PAST_CACHES};
+use crate::types::Reduction;
 
 /// Other members of a group up to which a fold is short.
 const MOST_OTHERS: usize = 15;
 
+/// How a step is done: the usual ones without lists of operands and sinks.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    /// Something of this rank's goes to others, and may stay here too.
+    Send(Outgoing),
+    /// A message goes to one of this rank's buffers.
+    Receive(Incoming),
+    /// A message and something of this rank's become one.
+    Fold(Incoming),
+    /// Anything else.
+    Mixed,
+}
+
 /// A step as the short path does it.
 #[derive(Clone, Copy, Debug)]
 struct Act {
+    way: Way,
     take: Take,
     incoming: Incoming,
     outgoing: Option<Outgoing>,
@@ -57,7 +72,8 @@ impl Short {
             return None;
         }
         let item = plan.call().dtype.size();
-        let acts = steps.iter().map(|step| act(step, item).map(|act| act.between_two(&others, rank)));
+        let scales = plan.call().reduction == Reduction::PreMulSum;
+        let acts = steps.iter().map(|step| act(step, item).map(|act| act.between_two(&others, rank).settle(scales)));
         let acts = acts.collect::<Option<Box<[Act]>>>()?;
         Some(Short { acts, others, before: rank as usize })
     }
@@ -81,6 +97,29 @@ impl Short {
 
     #[inline(always)]
     fn perform<L: Links>(&self, act: &Act, errand: &Errand, links: &mut L) -> Result<bool, Fault> {
+        match act.way {
+            Way::Send(link) => errand.send(act, link, links),
+            Way::Receive(link) => {
+                let Some(message) = errand.await_message(act, link, links)? else { return Ok(false) };
+                let sink = Sink::new(errand.local(act.dst, act.dst_at), errand.stream && act.dst == Space::Output);
+                // SAFETY: as in `Cursor::combine`: the plan stays inside the buffers, the message has the length of the step.
+                unsafe { kernel::copy_to_one(message.at, sink, act.bytes) };
+                links.release(0, link);
+                Ok(true)
+            }
+            Way::Fold(link) => {
+                let Some(message) = errand.await_message(act, link, links)? else { return Ok(false) };
+                let sink = Sink::new(errand.local(act.dst, act.dst_at), errand.stream && act.dst == Space::Output);
+                errand.fold(act, message, sink);
+                links.release(0, link);
+                Ok(true)
+            }
+            Way::Mixed => self.mix(act, errand, links),
+        }
+    }
+
+    #[inline(never)]
+    fn mix<L: Links>(&self, act: &Act, errand: &Errand, links: &mut L) -> Result<bool, Fault> {
         let mut sinks = [Sink::cached(std::ptr::null_mut()); 2];
         let mut sink_count = 0;
         if act.dst != Space::Nothing {
@@ -150,6 +189,19 @@ impl Act {
         self.message_first = *other < rank;
         self
     }
+
+    /// Chooses the way. `scales`: what goes to others is not what lies here.
+    fn settle(mut self, scales: bool) -> Act {
+        let one_message = matches!(self.take, Take::Pair | Take::Board) && self.outgoing.is_none();
+        self.way = match self.outgoing {
+            Some(link) if self.take == Take::Nothing && !self.finish && !scales => Way::Send(link),
+            _ if !one_message || self.dst == Space::Nothing => Way::Mixed,
+            _ if self.src != Space::Nothing => Way::Fold(self.incoming),
+            _ if !self.finish => Way::Receive(self.incoming),
+            _ => Way::Mixed,
+        };
+        self
+    }
 }
 
 impl Errand<'_> {
@@ -161,6 +213,29 @@ impl Errand<'_> {
             Space::Scratch | Space::Nothing => self.buffers.scratch,
         };
         base.wrapping_add(at)
+    }
+
+    #[inline(always)]
+    fn send<L: Links>(&self, act: &Act, link: Outgoing, links: &mut L) -> Result<bool, Fault> {
+        let Ok(slot) = links.reserve(0, link, act.bytes)? else { return Ok(false) };
+        let past = act.bytes >= PAST_CACHES && links.past_caches();
+        let from = self.local(act.src, act.src_at);
+        // SAFETY: as in `Cursor::combine`: the plan stays inside the buffers, the slot was reserved for the length of the step.
+        unsafe { kernel::copy_to_one(from, Sink::new(slot, past), act.bytes) };
+        links.publish(0, link, act.bytes, self.tag)?;
+        if act.dst != Space::Nothing {
+            let sink = Sink::new(self.local(act.dst, act.dst_at), self.stream && act.dst == Space::Output);
+            // SAFETY: as above.
+            unsafe { kernel::copy_to_one(from, sink, act.bytes) };
+        }
+        Ok(true)
+    }
+
+    #[inline(always)]
+    fn fold(&self, act: &Act, message: Message, sink: Sink) {
+        let own = Operand { at: self.local(act.src, act.src_at), raw: act.src == Space::Input };
+        let message = Operand { at: message.at, raw: false };
+        self.combine(act, &if act.message_first { [message, own] } else { [own, message] }, &[sink]);
     }
 
     #[inline(always)]
@@ -230,6 +305,7 @@ fn act(step: &Step, item: usize) -> Option<Act> {
         return None;
     }
     Some(Act {
+        way: Way::Mixed,
         take: step.take,
         incoming,
         outgoing,

@@ -2,6 +2,7 @@
 //! the rest of the crate sees safe calls, or unsafe ones with a stated contract.
 
 pub mod barrier;
+pub mod biased;
 pub mod cache;
 pub mod fork;
 pub mod futex;

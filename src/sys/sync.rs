@@ -6,11 +6,11 @@ pub use loom::{
     cell::UnsafeCell,
     hint::spin_loop,
     sync::atomic::{AtomicU32, AtomicU64, Ordering, fence},
-    sync::{Condvar, Mutex},
+    sync::{Condvar, Mutex, MutexGuard},
 };
 
 #[cfg(not(loom))]
-pub use std::sync::{Condvar, Mutex};
+pub use std::sync::{Condvar, Mutex, MutexGuard};
 
 #[cfg(not(loom))]
 pub use core::{

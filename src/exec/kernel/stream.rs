@@ -39,6 +39,23 @@ pub unsafe fn copy(source: *const u8, sinks: &[Sink], bytes: usize) {
     unsafe { copy_lines(source, sinks, bytes) }
 }
 
+/// The same for one sink.
+///
+/// # Safety
+///
+/// As for [`copy`].
+#[inline(always)]
+pub unsafe fn copy_to_one(source: *const u8, sink: Sink, bytes: usize) {
+    // SAFETY: the caller's contract; up to a line, `bytes` is at most that.
+    unsafe {
+        if bytes > LINE {
+            copy_lines(source, &[sink], bytes);
+        } else if !ptr::eq(source, sink.at) {
+            copy_line(source, sink.at, bytes);
+        }
+    }
+}
+
 /// At most a line, without a call: two loads and stores that overlap, of the largest size that fits.
 ///
 /// # Safety

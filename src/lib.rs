@@ -135,3 +135,5 @@ pub use types::{Collective, DataType, ReduceOp, Reduction, Scalar};
 /// For the model in `tests/loom.rs`.
 #[cfg(loom)]
 pub use comm::Completion;
+#[cfg(loom)]
+pub use sys::biased::Biased;

@@ -12,7 +12,7 @@ use loom::cell::UnsafeCell;
 use loom::model::Builder;
 use loom::sync::Arc;
 use loom::thread;
-use ringtree::Completion;
+use ringtree::{Biased, Completion};
 use ringtree::transport::shm::model::{
     ALL, Bell, Header, IN_LINE, LINES, Line, Reader, Released, Shuttles, Sleepers, Status, Writer, seen_by_peer,
 };
@@ -384,5 +384,28 @@ fn a_shuttle_that_comes_back_unused_is_written_only_after_it_was_read() {
         let mut me = Exchange::partner(0);
         (1..=4).for_each(|value| exchange.send(&mut me, value));
         reader.join().unwrap();
+    });
+}
+
+/// The home thread of a biased lock and another one: whoever has it is alone with the value and sees what the other one did.
+#[test]
+fn a_biased_lock_has_one_owner_at_a_time() {
+    check(3, || {
+        let lock = Arc::new(Biased::new(UnsafeCell::new(0)));
+        let add = |lock: &Biased<UnsafeCell<i32>>, me| {
+            let held = lock.lock_as(me);
+            // SAFETY: the model checks that nobody else has the lock.
+            held.with_mut(|value| unsafe { *value += 1 });
+        };
+        // The first turn makes this thread at home, so that it is on its short way when the other one comes.
+        add(&lock, 1);
+        let other = {
+            let lock = lock.clone();
+            thread::spawn(move || add(&lock, 2))
+        };
+        (0..2).for_each(|_| add(&lock, 1));
+        other.join().unwrap();
+        // SAFETY: as above.
+        lock.lock_as(1).with(|value| unsafe { assert_eq!(*value, 4) });
     });
 }

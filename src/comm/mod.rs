@@ -139,20 +139,24 @@ impl Communicator {
 
     /// Runs one operation to its end on this thread, behind those that were begun before.
     pub(crate) fn perform(&self, request: &Request) -> Result<()> {
-        self.shared.refuse_in_fork()?;
-        if self.shared.worker.is_busy() {
-            return self.shared.worker.run_behind(&self.shared, vec![request.clone()]);
+        if self.shared.is_at_rest() {
+            return self.shared.lock().perform(request);
         }
-        self.shared.lock().perform(request)
+        self.run_behind(std::slice::from_ref(request))
     }
 
     /// The same for operations that go on side by side.
     fn perform_together(&self, requests: &[Request]) -> Result<()> {
-        self.shared.refuse_in_fork()?;
-        if self.shared.worker.is_busy() {
-            return self.shared.worker.run_behind(&self.shared, requests.to_vec());
+        if self.shared.is_at_rest() {
+            return self.shared.lock().perform_together(requests);
         }
-        self.shared.lock().perform_together(requests)
+        self.run_behind(requests)
+    }
+
+    #[cold]
+    fn run_behind(&self, requests: &[Request]) -> Result<()> {
+        self.shared.refuse_in_fork()?;
+        self.shared.worker.run_behind(&self.shared, requests.to_vec())
     }
 
     /// The same for an operation of the library's own, which a forced algorithm does not bind.
@@ -216,6 +220,12 @@ impl Communicator {
 }
 
 impl Shared {
+    /// Whether nothing is under way in the background, in the process that this communicator belongs to.
+    #[inline(always)]
+    fn is_at_rest(&self) -> bool {
+        self.generation == fork::generation() && !self.worker.is_busy()
+    }
+
     /// A fork has its parent's communicators in its memory, but it is not the rank.
     #[inline]
     fn refuse_in_fork(&self) -> Result<()> {
@@ -259,11 +269,18 @@ impl std::ops::DerefMut for Locked<'_> {
     }
 }
 
+impl Locked<'_> {
+    #[cold]
+    fn abort(&mut self) {
+        self.engine.abort("this rank panicked inside an operation");
+    }
+}
+
 impl Drop for Locked<'_> {
     #[inline(always)]
     fn drop(&mut self) {
         if std::thread::panicking() && !self.unwinding {
-            self.engine.abort("this rank panicked inside an operation");
+            self.abort();
         }
     }
 }

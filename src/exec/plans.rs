@@ -36,6 +36,8 @@ pub(super) struct Planned {
     /// Whether what all ranks touch is more than the last-level cache: where inputs and outputs lie apart, and where they overlap.
     exceeds_apart: bool,
     exceeds_overlapping: bool,
+    /// Whether the next such call is done exactly as the last: without a scalar, and within the caches.
+    as_before: bool,
 }
 
 impl Planned {
@@ -70,6 +72,14 @@ impl PlanCache {
         }
         let Some(last) = &mut self.last else { unreachable!("a call whose plan was found just now") };
         Ok(last)
+    }
+
+    /// The plan for a call, with its short form, if it is the last one and the call needs nothing made anew for it.
+    #[inline(always)]
+    pub fn at_hand(&mut self, call: &Call) -> Option<(&Planned, &Short)> {
+        let last = self.last.as_deref()?;
+        let short = last.short.as_ref()?;
+        (last.as_before && last.call.same(call)).then_some((last, short))
     }
 
     /// Takes the last plan out.
@@ -148,5 +158,18 @@ fn make(settings: &Settings, rank: u32, call: &Call) -> Result<Planned> {
     let short = first.kept(0).and_then(|steps| Short::of(first.plan(), rank, steps));
     let job = Job::new(first, without_windows.map(|plan| Arc::new(Program::new(plan, rank))));
     let call = call.clone();
-    Ok(Planned { call, job, short, kernel, entered, scratch, read, written, exceeds_apart, exceeds_overlapping })
+    let as_before = !exceeds_apart && (kernel.is_some() || !call.collective.reduces());
+    Ok(Planned {
+        call,
+        job,
+        short,
+        kernel,
+        entered,
+        scratch,
+        read,
+        written,
+        exceeds_apart,
+        exceeds_overlapping,
+        as_before,
+    })
 }

@@ -228,7 +228,7 @@ impl Point {
         };
         let sink = Sink::new(slot, len >= PAST_CACHES && links.past_caches());
         // SAFETY: the caller lent `bytes` bytes at `at`, of which `done + len` are inside; the slot was reserved for `len`.
-        unsafe { kernel::copy(self.at.wrapping_add(self.done), &[sink], len) };
+        unsafe { kernel::copy_to_one(self.at.wrapping_add(self.done), sink, len) };
         links.publish(lane, link, len, self.tag(len))?;
         Ok(None)
     }
@@ -243,7 +243,7 @@ impl Point {
         let stream = self.bytes >= post.stream_from;
         let sink = Sink { at: self.at.wrapping_add(self.done), stream, ahead: post.ahead };
         // SAFETY: the message has exactly `len` bytes, and the caller lent `bytes` bytes at `at`, of which `done + len` are inside.
-        unsafe { kernel::copy(message.at, &[sink], len) };
+        unsafe { kernel::copy_to_one(message.at, sink, len) };
         links.release(post.lane, link);
         Ok(None)
     }

@@ -162,6 +162,15 @@ fn tag_of(history: u64) -> u32 {
     (history >> 32) as u32
 }
 
+/// Notes that a collective begins, here and for the others to see, and says what its messages carry.
+#[inline(always)]
+fn enter<L: Watch>(number: &mut u64, history: &mut u64, entered: &Entered, links: &mut L) -> u32 {
+    *number += 1;
+    links.announce(&Entered { number: *number, ..*entered });
+    *history = (history.rotate_left(29) ^ entered.digest).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    tag_of(*history)
+}
+
 impl<L: Watch> Session<L> {
     /// A session over links.
     pub fn new(links: L, settings: Settings) -> Session<L> {
@@ -229,7 +238,7 @@ impl<L: Watch> Session<L> {
         }
         match request {
             Request::Collective { .. } if self.current.is_none() && self.waiting.is_empty() => {
-                return self.begin_now_or_later(request);
+                return self.begin(request);
             }
             Request::Collective { call, op, .. } => {
                 // What can't be done is refused now, not when its turn comes.
@@ -237,10 +246,33 @@ impl<L: Watch> Session<L> {
                 Self::kernel(&self.settings, call, *op)?;
                 self.waiting.push_back(request.clone());
             }
-            Request::Send { to, count, dtype, at } => self.points.push(Point::send(*to, *at, *count, *dtype)),
-            Request::Receive { from, count, dtype, at } => self.points.push(Point::receive(*from, *at, *count, *dtype)),
+            Request::Send { to, count, dtype, at } => return self.start_point(Point::send(*to, *at, *count, *dtype)),
+            Request::Receive { from, count, dtype, at } => {
+                return self.start_point(Point::receive(*from, *at, *count, *dtype));
+            }
         }
         Ok(())
+    }
+
+    /// A send or receive that waits for no other one moves its first chunk now, which may be all of it.
+    fn start_point(&mut self, mut point: Point) -> Result<()> {
+        if self.points.is_empty() {
+            let post = self.post();
+            match point.advance(&mut self.links, &post) {
+                Ok(Advance::Done) => return Ok(()),
+                Ok(Advance::Moved | Advance::Blocked(_)) => {}
+                Err(fault) => return Err(self.point_fault(point, fault)),
+            }
+        }
+        self.points.push(point);
+        Ok(())
+    }
+
+    /// What all sends and receives have in common.
+    #[inline(always)]
+    fn post(&self) -> Post {
+        let (lane, fetch_from) = (self.settings.point_lane, self.settings.tuning.fetch_from);
+        Post { lane, stream_from: self.stream_from, ahead: std::ptr::null(), fetch_from }
     }
 
     /// The kernel of a call that has its own.
@@ -252,53 +284,35 @@ impl<L: Watch> Session<L> {
         Ok(None)
     }
 
-    /// `begin` for those who are in no hurry.
-    #[inline(never)]
-    fn begin_now_or_later(&mut self, request: &Request) -> Result<()> {
-        self.begin(request)
-    }
-
-    /// Begins a collective: plan, scratch, announcement; and ends it, if the short path can.
-    #[inline(always)]
+    /// Begins a collective: plan, scratch, announcement, and as much as the short path can do.
     fn begin(&mut self, request: &Request) -> Result<()> {
         let Request::Collective { call, op, input, output } = request else { return Ok(()) };
         let planned = self.plans.bring(&self.settings, self.links.rank(), call)?;
         if let Some(kernel) = Self::kernel(&self.settings, call, *op)? {
             planned.kernel = Some(kernel);
         }
-        self.number += 1;
-        planned.entered.number = self.number;
-        self.links.announce(&planned.entered);
         if self.scratch.len() * 8 < planned.scratch {
             self.scratch.resize(planned.scratch.div_ceil(8), 0);
         }
         let (large, overlap) = planned.exceeds_cache(*input, *output);
         let stream = large && !(call.collective.reduces() && overlap);
         let buffers = Buffers { input: *input, output: *output, scratch: self.scratch.as_mut_ptr().cast() };
-        self.history = (self.history.rotate_left(29) ^ planned.entered.digest).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let tag = tag_of(self.history);
-        let mut done = 0;
-        if let Some(short) = &planned.short {
-            let errand = Errand { kernel: planned.kernel.as_ref(), buffers, tag, stream, spins: self.spins };
-            match short.run(&errand, &mut self.links) {
-                Ok(all) if short.ends_at(all) => {
-                    self.links.finish(self.number);
-                    return Ok(());
-                }
-                Ok(some) => done = some,
-                Err(fault) => {
-                    self.current = self.plans.take();
-                    return Err(self.fault(fault));
-                }
+        let tag = enter(&mut self.number, &mut self.history, &planned.entered, &mut self.links);
+        let Some(short) = &planned.short else { return self.go_on(0, buffers, (stream, large)) };
+        let errand = Errand { kernel: planned.kernel.as_ref(), buffers, tag, stream, spins: self.spins };
+        match short.run(&errand, &mut self.links) {
+            Ok(all) if short.ends_at(all) => {
+                self.links.finish(self.number);
+                Ok(())
             }
+            Ok(done) => self.go_on(done, buffers, (stream, large)),
+            Err(fault) => self.stop(fault),
         }
-        self.go_on_with_job(done, buffers, (stream, large));
-        Ok(())
     }
 
     /// The job does what is left after that many steps of the plan that was brought last.
     #[inline(never)]
-    fn go_on_with_job(&mut self, done: usize, buffers: Buffers, (stream, large): (bool, bool)) {
+    fn go_on(&mut self, done: usize, buffers: Buffers, (stream, large): (bool, bool)) -> Result<()> {
         self.current = self.plans.take();
         if let Some(planned) = &mut self.current {
             planned.job.start(planned.kernel, buffers, tag_of(self.history), stream, large);
@@ -306,6 +320,14 @@ impl<L: Watch> Session<L> {
                 planned.job.skip(done);
             }
         }
+        Ok(())
+    }
+
+    /// The short path has met something that can't be.
+    #[cold]
+    fn stop(&mut self, fault: Fault) -> Result<()> {
+        self.current = self.plans.take();
+        Err(self.fault(fault))
     }
 
     /// Does what can be done now.
@@ -328,7 +350,7 @@ impl<L: Watch> Session<L> {
                     while self.current.is_none()
                         && let Some(next) = self.waiting.pop_front()
                     {
-                        self.begin_now_or_later(&next).map_err(|error| self.fail(error))?;
+                        self.begin(&next).map_err(|error| self.fail(error))?;
                     }
                 }
                 Ok(Progress::Blocked { on, moved: some }) => {
@@ -348,8 +370,7 @@ impl<L: Watch> Session<L> {
     /// Sends and receives go on side by side, a chunk each in turn, so that what was put into slots is taken out again while it is in the
     /// cache; those with the same peer and direction go in order.
     fn poll_points(&mut self, blocked: &mut Option<Blocked>, moved: &mut bool) -> Result<()> {
-        let (lane, fetch_from) = (self.settings.point_lane, self.settings.tuning.fetch_from);
-        let mut post = Post { lane, stream_from: self.stream_from, ahead: std::ptr::null(), fetch_from };
+        let mut post = self.post();
         let mut moving = true;
         while moving {
             moving = false;
@@ -386,15 +407,42 @@ impl<L: Watch> Session<L> {
         Ok(())
     }
 
-    /// One operation, to its end.
+    /// One operation, to its end. The same collective as before, on a communicator that does nothing else, takes the way through here
+    /// that keeps least in memory: a core that waits for a line which another one had goes on only until its queue of 48 stores (Zen 2)
+    /// is full. One-way messages of 8 bytes between two far cores, by the stores beside each: 20 85 ns, 40 110, 60 200.
     #[inline]
     pub fn perform(&mut self, request: &Request) -> Result<()> {
         let idle = self.current.is_none() & self.waiting.is_empty() & self.points.is_empty();
-        if idle && self.failed.is_none() && !self.links.aborted() && matches!(request, Request::Collective { .. }) {
-            self.begin(request)?;
-            return if self.current.is_none() { Ok(()) } else { self.finish() };
+        let Request::Collective { call, input, output, .. } = request else { return self.perform_slowly(request) };
+        let Some((planned, short)) = self.plans.at_hand(call) else { return self.perform_slowly(request) };
+        if !idle || self.failed.is_some() || self.links.aborted() || self.scratch.len() * 8 < planned.scratch {
+            return self.perform_slowly(request);
         }
+        let buffers = Buffers { input: *input, output: *output, scratch: self.scratch.as_mut_ptr().cast() };
+        let tag = enter(&mut self.number, &mut self.history, &planned.entered, &mut self.links);
+        let errand = Errand { kernel: planned.kernel.as_ref(), buffers, tag, stream: false, spins: self.spins };
+        match short.run(&errand, &mut self.links) {
+            Ok(all) if short.ends_at(all) => {
+                self.links.finish(self.number);
+                Ok(())
+            }
+            Ok(done) => self.finish_slowly(done, request),
+            Err(fault) => self.stop(fault),
+        }
+    }
+
+    #[inline(never)]
+    fn perform_slowly(&mut self, request: &Request) -> Result<()> {
         self.submit(request)?;
+        self.finish()
+    }
+
+    /// The rest of a collective of which the short path has done so many steps.
+    #[inline(never)]
+    fn finish_slowly(&mut self, done: usize, request: &Request) -> Result<()> {
+        let Request::Collective { input, output, .. } = request else { return Ok(()) };
+        let buffers = Buffers { input: *input, output: *output, scratch: self.scratch.as_mut_ptr().cast() };
+        self.go_on(done, buffers, (false, false))?;
         self.finish()
     }
 

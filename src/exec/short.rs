@@ -55,6 +55,7 @@ pub(super) struct Short {
 }
 
 /// What one call brings.
+#[derive(Clone, Copy)]
 pub(super) struct Errand<'a> {
     pub(super) kernel: Option<&'a Kernel>,
     pub(super) buffers: Buffers,
@@ -79,7 +80,7 @@ impl Short {
     }
 
     /// Does as many acts as can be done without waiting long, and returns their number.
-    #[inline]
+    #[inline(always)]
     pub(super) fn run<L: Links>(&self, errand: &Errand, links: &mut L) -> Result<usize, Fault> {
         for (done, act) in self.acts.iter().enumerate() {
             if !self.perform(act, errand, links)? {
@@ -90,7 +91,7 @@ impl Short {
     }
 
     /// Whether that is all there is to do.
-    #[inline]
+    #[inline(always)]
     pub(super) fn ends_at(&self, done: usize) -> bool {
         done == self.acts.len()
     }
@@ -114,7 +115,8 @@ impl Short {
                 links.release(0, link);
                 Ok(true)
             }
-            Way::Mixed => self.mix(act, errand, links),
+            // A copy, so that what the usual ways need of the errand can stay in registers.
+            Way::Mixed => self.mix(act, &{ *errand }, links),
         }
     }
 

@@ -74,14 +74,18 @@ unsafe fn copy_line(from: *const u8, to: *mut u8, bytes: usize) {
                 to.add(last).cast::<$word>().write_unaligned(b);
             }};
         }
-        match bytes {
-            0 => {}
-            1 => to.write(from.read()),
-            2..4 => ends!(u16),
-            4..8 => ends!(u32),
-            8..16 => ends!(u64),
-            16..32 => ends!(u128),
-            _ => ends!([u128; 2]),
+        if bytes >= 32 {
+            ends!([u128; 2])
+        } else if bytes >= 16 {
+            ends!(u128)
+        } else if bytes >= 8 {
+            ends!(u64)
+        } else if bytes >= 4 {
+            ends!(u32)
+        } else if bytes >= 2 {
+            ends!(u16)
+        } else if bytes == 1 {
+            to.write(from.read());
         }
     }
 }

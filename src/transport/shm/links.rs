@@ -6,6 +6,7 @@ use super::ring::{IN_LINE, INLINE};
 use super::segment::{HEAP_SPAN, Segment};
 use super::shuttle;
 use super::staging::Budget;
+use super::status::{Header, Status};
 use crate::error::{Error, Place};
 use crate::plan::{Group, World};
 use crate::sys::barrier;
@@ -29,6 +30,9 @@ pub struct ShmLinks {
     incoming: Vec<In>,
     budget: Arc<Budget>,
     segment: Arc<Segment>,
+    /// Parts of the segment that every call touches.
+    header: *const Header,
+    status: *const Status,
     /// This communicator's segment first, then those it was split from, each with its ranks' numbers there.
     heaps: Heaps,
     /// The other ranks' processes; None for this rank and for threads of this process.
@@ -76,8 +80,22 @@ impl ShmLinks {
         let heaps = vec![(segment.clone(), (0..size).collect())];
         let processes = vec![None; size as usize];
         let processors = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
-        let (fetch_from, past_caches) = (0, false);
-        ShmLinks { rank, size, out, incoming, budget, segment, heaps, processes, processors, fetch_from, past_caches }
+        let (header, status): (*const _, *const _) = (segment.header(), segment.status(rank));
+        ShmLinks {
+            rank,
+            size,
+            out,
+            incoming,
+            budget,
+            segment,
+            header,
+            status,
+            heaps,
+            processes,
+            processors,
+            fetch_from: 0,
+            past_caches: false,
+        }
     }
 
     /// Watches the processes of the other ranks, which live now; `pids` has one for each rank.
@@ -109,6 +127,20 @@ impl ShmLinks {
     /// The process of another rank, if it isn't this one.
     pub fn process(&self, rank: u32) -> Option<&Watched> {
         self.processes.get(rank as usize)?.as_deref()
+    }
+
+    /// The segment's first page.
+    #[inline(always)]
+    pub(super) fn header(&self) -> &Header {
+        // SAFETY: it lies in the segment, which lives as long as `self`.
+        unsafe { &*self.header }
+    }
+
+    /// This rank's status.
+    #[inline(always)]
+    pub(super) fn own_status(&self) -> &Status {
+        // SAFETY: as for the header.
+        unsafe { &*self.status }
     }
 
     /// The segment.
@@ -223,7 +255,7 @@ impl ShmLinks {
     /// Wakes the readers of a link if anybody sleeps at all.
     #[inline(always)]
     fn wake_readers(&self, index: usize) {
-        if self.segment.header().sleepers.any() {
+        if self.header().sleepers.any() {
             for (rank, _) in self.out[index].readers.each() {
                 self.wake(rank);
             }
@@ -324,7 +356,7 @@ impl Links for ShmLinks {
             back.receive_shuttle(shuttle, incoming.came_len, &self.budget, counter);
         }
         incoming.reader.release(counter);
-        if self.segment.header().sleepers.any() {
+        if self.header().sleepers.any() {
             self.wake(link.rank());
         }
     }
@@ -381,12 +413,12 @@ impl Links for ShmLinks {
 
     #[inline]
     fn enter_windows(&mut self) -> bool {
-        self.segment.status(self.rank).enter_windows(self.segment.header())
+        self.own_status().enter_windows(self.header())
     }
 
     #[inline]
     fn leave_windows(&mut self) {
-        self.segment.status(self.rank).leave_windows();
+        self.own_status().leave_windows();
     }
 }
 

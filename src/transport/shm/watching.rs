@@ -20,7 +20,7 @@ const TELLING: Duration = Duration::from_millis(200);
 impl ShmLinks {
     /// The reason of an abort, waiting for a rank that is just writing it.
     fn abort_reason(&self) -> Option<Abort> {
-        let header = self.segment().header();
+        let header = self.header();
         let by = header.aborter()?;
         let began = Instant::now();
         loop {
@@ -101,12 +101,12 @@ impl ShmLinks {
 impl Watch for ShmLinks {
     #[inline]
     fn announce(&mut self, entered: &Entered) {
-        self.segment().status(self.rank()).enter(entered);
+        self.own_status().enter(entered);
     }
 
     #[inline]
     fn finish(&mut self, number: u64) {
-        self.segment().status(self.rank()).finish(number);
+        self.own_status().finish(number);
     }
 
     fn finished(&self, rank: u32) -> u64 {
@@ -115,7 +115,7 @@ impl Watch for ShmLinks {
 
     #[inline]
     fn aborted(&self) -> bool {
-        self.segment().header().aborted()
+        self.header().aborted()
     }
 
     fn trouble(&mut self, number: u64, blocked: Blocked) -> Option<Trouble> {
@@ -126,7 +126,7 @@ impl Watch for ShmLinks {
         if let Some(lost) = self.others().find_map(|rank| self.dead(rank)).or_else(|| self.left(blocked.rank())) {
             return Some(lost);
         }
-        let ours = self.segment().status(self.rank()).call(number);
+        let ours = self.own_status().call(number);
         for rank in self.others() {
             let theirs = self.segment().status(rank).call(number);
             if let (Some(ours), Some(theirs)) = (ours, theirs)
@@ -175,19 +175,19 @@ impl Watch for ShmLinks {
     fn doze(&mut self, blocked: Blocked) {
         let status = self.segment().status(self.rank());
         status.set_waiting_for(Some(blocked.rank()));
-        status.bell.lie_down(&self.segment().header().sleepers);
+        status.bell.lie_down(&self.header().sleepers);
     }
 
     fn sleep(&mut self, limit: Duration) {
-        self.segment().status(self.rank()).bell.sleep(limit);
+        self.own_status().bell.sleep(limit);
     }
 
     fn rise(&mut self) {
-        self.segment().status(self.rank()).bell.rise(&self.segment().header().sleepers);
+        self.own_status().bell.rise(&self.header().sleepers);
     }
 
     fn go_on(&mut self) {
-        self.segment().status(self.rank()).set_waiting_for(None);
+        self.own_status().set_waiting_for(None);
     }
 
     fn abort(&mut self, abort: Abort) -> Abort {

@@ -228,7 +228,7 @@ impl Point {
         };
         let sink = Sink::new(slot, len >= PAST_CACHES && links.past_caches());
         // SAFETY: the caller lent `bytes` bytes at `at`, of which `done + len` are inside; the slot was reserved for `len`.
-        unsafe { kernel::copy_to_slot(self.at.wrapping_add(self.done), sink, len) };
+        unsafe { kernel::copy_to_one(self.at.wrapping_add(self.done), sink, len) };
         links.publish(lane, link, len, self.tag(len))?;
         Ok(None)
     }

@@ -223,7 +223,7 @@ impl Errand<'_> {
         let past = act.bytes >= PAST_CACHES && links.past_caches();
         let from = self.local(act.src, act.src_at);
         // SAFETY: as in `Cursor::combine`: the plan stays inside the buffers, the slot was reserved for the length of the step.
-        unsafe { kernel::copy_to_slot(from, Sink::new(slot, past), act.bytes) };
+        unsafe { kernel::copy_to_one(from, Sink::new(slot, past), act.bytes) };
         links.publish(0, link, act.bytes, self.tag)?;
         if act.dst != Space::Nothing {
             let sink = Sink::new(self.local(act.dst, act.dst_at), self.stream && act.dst == Space::Output);

@@ -1,7 +1,7 @@
 //! Hints to the caches. They change nothing that a program can see but its speed, and any address will do.
 //!
-//! Tried for the slots of short messages and dropped, since little or nothing became faster: to fetch the next one while this one is read
-//! or once it is released.
+//! Tried for the slots of short messages and dropped, since nothing became faster: to fetch the next one while this one is read, and to
+//! claim it for writing once this one is published.
 
 /// Asks for a line that is read soon.
 #[inline(always)]
@@ -11,18 +11,6 @@ pub fn fetch(line: *const u8) {
     unsafe {
         std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(line.cast())
     };
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = line;
-}
-
-/// Asks for a line that is written soon. A processor without the instruction takes it for none.
-#[inline(always)]
-pub fn claim(line: *const u8) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: as above. The intrinsic is compiled to a fetch for reading where the target is not known to have this instruction.
-    unsafe {
-        std::arch::asm!("prefetchw [{}]", in(reg) line, options(nostack, preserves_flags, readonly));
-    }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = line;
 }

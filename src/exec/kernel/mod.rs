@@ -48,7 +48,7 @@ mod stream;
 mod tests;
 
 pub use level::Level;
-pub use stream::{copy, copy_to_one, copy_to_slot};
+pub use stream::{copy, copy_to_one};
 
 use crate::error::{Error, Result};
 use crate::types::{DataType, ReduceOp, Reduction, Scalar};

@@ -9,7 +9,7 @@ use super::Sink;
 use super::level::Isa;
 #[cfg(target_arch = "x86_64")]
 use super::level::Level;
-use crate::sys::cache::{claim, fetch};
+use crate::sys::cache::fetch;
 use std::ptr;
 
 /// Bytes of a cache line: non-temporal stores write whole ones, at their alignment.
@@ -17,11 +17,6 @@ pub(super) const LINE: usize = 64;
 
 /// Bytes that are taken at a time where there are several sinks, so that the source comes from memory once.
 const SPAN: usize = 8192;
-
-/// Bytes up to which a slot's lines are claimed ahead, and how far ahead: into the next slot, where the slots are small. One way between two
-/// near cores of a Zen 2, the plain loop: 1 KiB 62 -> 52 ns, 4 KiB 200 -> 170, 16 KiB 742 -> 718, 64 KiB the same.
-const CLAIMED: usize = 16 << 10;
-const AHEAD: usize = 2 << 10;
 
 /// Copies `bytes` bytes to every sink, with non-temporal stores where the sink asks for them. Bits are kept as they
 /// are.
@@ -58,49 +53,6 @@ pub unsafe fn copy_to_one(source: *const u8, sink: Sink, bytes: usize) {
         } else if !ptr::eq(source, sink.at) {
             copy_line(source, sink.at, bytes);
         }
-    }
-}
-
-/// The same into a slot, whose lines a reader may have: up to [`CLAIMED`] bytes they are asked for before they are written, and written with
-/// as few stores as can be, since a core goes on only until its queue of stores is full of those that wait for a line.
-///
-/// # Safety
-///
-/// As for [`copy`].
-#[inline(always)]
-pub unsafe fn copy_to_slot(source: *const u8, slot: Sink, bytes: usize) {
-    #[cfg(target_arch = "x86_64")]
-    if bytes > LINE && bytes <= CLAIMED && !slot.stream && std::arch::is_x86_feature_detected!("avx") {
-        // SAFETY: the caller's contract; the processor has the instructions.
-        return unsafe { copy_claiming(source, slot.at, bytes) };
-    }
-    // SAFETY: the caller's contract.
-    unsafe { copy_to_one(source, slot, bytes) }
-}
-
-/// # Safety
-///
-/// As for [`copy`] with one sink, of more than a line; the processor has AVX.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx")]
-unsafe fn copy_claiming(source: *const u8, slot: *mut u8, bytes: usize) {
-    use std::arch::x86_64::{_mm256_loadu_si256, _mm256_storeu_si256};
-    let last = bytes - LINE;
-    let mut at = 0;
-    loop {
-        claim(slot.wrapping_add(at + AHEAD));
-        // SAFETY: `at + LINE <= bytes`, which the caller vouches for at both.
-        unsafe {
-            let (from, to) = (source.add(at), slot.add(at));
-            let (low, high) = (_mm256_loadu_si256(from.cast()), _mm256_loadu_si256(from.add(32).cast()));
-            _mm256_storeu_si256(to.cast(), low);
-            _mm256_storeu_si256(to.add(32).cast(), high);
-        }
-        if at == last {
-            return;
-        }
-        // The last one overlaps the one before where they are not whole lines.
-        at = (at + LINE).min(last);
     }
 }
 

@@ -10,11 +10,11 @@ use super::distance::{Distance, timed};
 use super::layout::{
     LARGE_SHUTTLES, PAGE, SHUTTLES, SLOT_BYTES, SMALL_SHUTTLE_BYTES, SMALL_SHUTTLES, SMALL_SLOT_BYTES, SMALL_SLOTS,
 };
-use super::ring::{IN_LINE, INLINE, LINES, Line, Reader, Released, SLOTS, Writer};
+use super::ring::{IN_LINE, INLINE, LINES, Line, PAST, Reader, Released, SLOTS, Writer};
 use super::segment::Segment;
 use super::shuttle::{self, BadReturn, Shuttles};
 use super::staging::Budget;
-use crate::transport::Outgoing;
+use crate::transport::{Outgoing, PAST_CACHES};
 
 /// Large slots have the numbers below SLOTS, small ones those from there to here, then come the shuttles as the writer numbers them.
 const SLOT_NUMBERS: u32 = SLOTS + LINES;
@@ -56,13 +56,18 @@ pub(super) struct Out {
 pub(super) struct In {
     pub reader: Reader,
     lines: *const Line,
-    slots: *const u8,
+    slots: *mut u8,
     pub counter: *const Released,
     /// The number of the link back among the outgoing ones, or NONE.
     pub back: u32,
-    /// The shuttle that the message under way came in, or NONE, and the message's length.
+    /// The message under way: the shuttle that it came in, or NONE; where it lies, null: in its line; and its length.
     pub came: u32,
+    pub came_at: *mut u8,
     pub came_len: usize,
+    /// Whether it was written round the caches.
+    pub came_past: bool,
+    /// The number that the next message of the link back had when a message was released last.
+    pub answered: u32,
 }
 
 /// Who reads a link. A pair needs no list.
@@ -187,8 +192,10 @@ impl Out {
         if let Some(shuttle) = self.slot.checked_sub(SLOT_NUMBERS).filter(|shuttle| *shuttle < shuttle::ALL) {
             self.shuttles.send(shuttle);
         }
+        // What lies in the line is shorter.
+        let past = if self.past_caches && len >= PAST_CACHES { PAST } else { 0 };
         // SAFETY: the caller's contract; the line lives as long as the segment.
-        unsafe { self.writer.publish(&*line, len as u32, self.slot, tag) };
+        unsafe { self.writer.publish(&*line, len as u32, self.slot | past, tag) };
         self.slot = NONE;
     }
 
@@ -247,20 +254,21 @@ impl Out {
         false
     }
 
-    /// A shuttle has come with a message of `len` bytes, which has been read. It stays here where there is room for it and it is paid for,
-    /// else it goes back.
+    /// A shuttle has come with a message of `len` bytes, which has been read. Whether it stays here, because there is room for it and it is
+    /// paid for.
     #[inline(always)]
-    pub fn receive_shuttle(&mut self, shuttle: u32, len: usize, budget: &Budget, returns: &Released) {
+    pub fn keep_shuttle(&mut self, shuttle: u32, len: usize) -> bool {
         let paid = if shuttle::is_small(shuttle) { self.has_small } else { self.shuttles.bytes >= len };
-        if paid && self.shuttles.keep(shuttle) {
+        let kept = paid && self.shuttles.keep(shuttle);
+        if kept {
             (self.one_way, self.past_caches) = (false, false);
-        } else {
-            self.receive_slowly(shuttle, len, budget, returns);
         }
+        kept
     }
 
+    /// The same for one that does not stay without more: it is paid for, or else it goes back, already handed back.
     #[cold]
-    fn receive_slowly(&mut self, shuttle: u32, len: usize, budget: &Budget, returns: &Released) {
+    pub fn receive_slowly(&mut self, shuttle: u32, len: usize, budget: &Budget, returns: &Released) {
         let small = shuttle::is_small(shuttle);
         let paid = self.shuttles.count(small) < SHUTTLES
             && if small {
@@ -342,13 +350,16 @@ impl In {
             counter: segment.released(lane, from, link, rank),
             back,
             came: NONE,
+            came_at: std::ptr::null_mut(),
             came_len: 0,
+            came_past: false,
+            answered: 0,
         }
     }
 
     /// The memory of a slot, by where it lies.
     #[inline(always)]
-    pub fn slot(&self, at: usize) -> *const u8 {
+    pub fn slot(&self, at: usize) -> *mut u8 {
         self.slots.wrapping_add(at)
     }
 

@@ -1,8 +1,9 @@
 //! All links of one rank over a segment: the contract of `crate::transport` on top of `ring`.
 
 use super::ends::{In, NONE, Out, Readers, Spot, spot};
+use super::handback::hand_back;
 use super::layout::{LANES, SLOT_BYTES};
-use super::ring::{IN_LINE, INLINE};
+use super::ring::{IN_LINE, INLINE, PAST};
 use super::segment::{HEAP_SPAN, Segment};
 use super::shuttle;
 use super::staging::Budget;
@@ -329,16 +330,20 @@ impl Links for ShmLinks {
         if notice.slot == IN_LINE && len <= INLINE {
             return Ok(Some(Message { at: notice.inline, len, tag }));
         }
-        match spot(notice.slot, len) {
-            Some(Spot::Slot(at)) => Ok(Some(Message { at: incoming.slot(at), len, tag })),
+        incoming.came_past = notice.slot & PAST != 0;
+        match spot(notice.slot & !PAST, len) {
+            Some(Spot::Slot(at)) => {
+                (incoming.came_at, incoming.came_len) = (incoming.slot(at), len);
+                Ok(Some(Message { at: incoming.came_at, len, tag }))
+            }
             // One that this rank holds can't come from anybody else.
             Some(Spot::Shuttle(shuttle))
                 if incoming.back != NONE
                     && !self.out[incoming.back as usize].shuttles.holds(shuttle::seen_by_peer(shuttle)) =>
             {
                 (incoming.came, incoming.came_len) = (shuttle::seen_by_peer(shuttle), len);
-                let at = self.out[incoming.back as usize].shuttle(incoming.came);
-                Ok(Some(Message { at, len, tag }))
+                incoming.came_at = self.out[incoming.back as usize].shuttle(incoming.came);
+                Ok(Some(Message { at: incoming.came_at, len, tag }))
             }
             _ => Err(self.corrupt(link.rank(), format!("a message of {len} bytes in slot {}", notice.slot))),
         }
@@ -350,10 +355,28 @@ impl Links for ShmLinks {
         let incoming = &mut self.incoming[index];
         // SAFETY: the counter lies in the mapped segment and is an atomic.
         let counter = unsafe { &*incoming.counter };
-        if incoming.came != NONE {
-            let shuttle = std::mem::replace(&mut incoming.came, NONE);
-            let back = &mut self.out[incoming.back as usize];
-            back.receive_shuttle(shuttle, incoming.came_len, &self.budget, counter);
+        let at = std::mem::replace(&mut incoming.came_at, std::ptr::null_mut());
+        if incoming.back != NONE {
+            if !at.is_null() {
+                let (shuttle, len) = (std::mem::replace(&mut incoming.came, NONE), incoming.came_len);
+                let back = &mut self.out[incoming.back as usize];
+                if shuttle == NONE || !back.keep_shuttle(shuttle, len) {
+                    if !incoming.came_past {
+                        // SAFETY: `peek` has seen that the message lies in a slot or shuttle, whose only reader is this rank; whoever
+                        // asked to release it reads it no more, and its writer waits for the release or the return below.
+                        unsafe { hand_back(at, len) };
+                    }
+                    if shuttle != NONE {
+                        back.receive_slowly(shuttle, len, &self.budget, counter);
+                    }
+                }
+            }
+            // Where traffic goes to and fro, a line is long forgotten when its turn comes again.
+            let answered = self.out[incoming.back as usize].writer.next();
+            if incoming.answered == answered {
+                incoming.reader.hand_back(incoming.line());
+            }
+            incoming.answered = answered;
         }
         incoming.reader.release(counter);
         if self.header().sleepers.any() {

@@ -13,6 +13,7 @@
 //! | `ring` | one link: a ring of cache lines, a flag in each, and the readers' acknowledgements |
 //! | `bell` | going to sleep and being woken |
 //! | `shuttle` | slots that go to and fro between two ranks |
+//! | `handback` | what has been read goes back written |
 //! | `distance` | whether a reader shares a cache with this core |
 //! | `ends` | one end of one link: which slot a message takes, and what the budget is charged for it |
 //! | `links` | all links of a rank: the contract |
@@ -26,6 +27,7 @@
 mod bell;
 mod distance;
 mod ends;
+mod handback;
 mod heap;
 mod layout;
 mod links;

@@ -28,6 +28,9 @@ pub const INLINE: usize = 48;
 /// In place of a slot's number: the message lies in the line.
 pub const IN_LINE: u32 = u32::MAX;
 
+/// Added to a slot's number: the message was written round the caches.
+pub const PAST: u32 = 1 << 30;
+
 /// One line of a ring.
 #[derive(Debug)]
 #[repr(C, align(64))]
@@ -218,6 +221,13 @@ impl Reader {
         });
         let inline = line.body.with(|body| body.cast::<u8>().wrapping_add(8));
         Some(Notice { inline, len, slot, tag: (header >> 32) as u32 })
+    }
+
+    /// Writes to the line of the next message, which has been read, as it is: its only reader hands it back written (`handback`). Comes
+    /// before `release`.
+    #[inline(always)]
+    pub fn hand_back(&self, line: &Line) {
+        line.header.store(line.header.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
     /// Gives the message back.

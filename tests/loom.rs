@@ -72,6 +72,9 @@ impl Link {
         // SAFETY: the message was published and is not released yet.
         let byte = unsafe { notice.inline.read() };
         assert_eq!((notice.len, notice.slot, notice.tag, byte), (number, IN_LINE, !number, number as u8));
+        if self.released.len() == 1 {
+            reader.hand_back(self.line(reader.next()));
+        }
         reader.release(&self.released[who]);
         if self.sleepers.any() {
             self.writer_bell.ring();
@@ -345,8 +348,11 @@ impl Exchange {
         // SAFETY: as in `send`.
         assert_eq!(self.slot(me.rank, shuttle).with(|slot| unsafe { *slot }), value);
         if !me.shuttles.keep(shuttle) {
+            // SAFETY: as in `send`: it was read for the last time, and is this rank's until it goes back.
+            self.slot(me.rank, shuttle).with_mut(|slot| unsafe { *slot = 0 });
             self.released[from].return_shuttle(seen_by_peer(shuttle));
         }
+        me.reader.hand_back(&self.links[from][(me.reader.next() % LINES) as usize]);
         me.reader.release(&self.released[from]);
     }
 }

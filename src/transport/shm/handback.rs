@@ -20,6 +20,10 @@ use super::ring::Line;
 /// Bytes of a cache line.
 const LINE: usize = size_of::<Line>();
 
+/// Bytes of a message up to which its lines are handed back: of a longer one many have left the reader's caches by the time that it is
+/// read. Broadcast of 1 MiB in messages of 128 KiB: 33 us without, 38 with.
+const MOST: usize = 64 << 10;
+
 /// Hands the lines of a message back.
 ///
 /// # Safety
@@ -27,6 +31,7 @@ const LINE: usize = size_of::<Line>();
 /// nobody else reads or writes their lines until this rank has released the message.
 #[inline]
 pub(super) unsafe fn hand_back(at: *mut u8, len: usize) {
+    let len = if len > MOST { 0 } else { len };
     for line in (0..len).step_by(LINE) {
         // SAFETY: the line begins inside the message, which begins at one.
         unsafe { at.add(line).cast::<u64>().write(0) };

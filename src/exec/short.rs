@@ -20,6 +20,8 @@ const MOST_OTHERS: usize = 15;
 enum Way {
     /// Something of this rank's goes to others, and may stay here too.
     Send(Outgoing),
+    /// Something of this rank's goes to another place of its own.
+    Copy,
     /// A message goes to one of this rank's buffers.
     Receive(Incoming),
     /// A message and something of this rank's become one.
@@ -100,18 +102,19 @@ impl Short {
     fn perform<L: Links>(&self, act: &Act, errand: &Errand, links: &mut L) -> Result<bool, Fault> {
         match act.way {
             Way::Send(link) => errand.send(act, link, links),
+            Way::Copy => {
+                errand.keep(act, errand.local(act.src, act.src_at));
+                Ok(true)
+            }
             Way::Receive(link) => {
                 let Some(message) = errand.await_message(act, link, links)? else { return Ok(false) };
-                let sink = Sink::new(errand.local(act.dst, act.dst_at), errand.stream && act.dst == Space::Output);
-                // SAFETY: as in `Cursor::combine`: the plan stays inside the buffers, the message has the length of the step.
-                unsafe { kernel::copy_to_one(message.at, sink, act.bytes) };
+                errand.keep(act, message.at);
                 links.release(0, link);
                 Ok(true)
             }
             Way::Fold(link) => {
                 let Some(message) = errand.await_message(act, link, links)? else { return Ok(false) };
-                let sink = Sink::new(errand.local(act.dst, act.dst_at), errand.stream && act.dst == Space::Output);
-                errand.fold(act, message, sink);
+                errand.fold(act, message);
                 links.release(0, link);
                 Ok(true)
             }
@@ -125,8 +128,7 @@ impl Short {
         let mut sinks = [Sink::cached(std::ptr::null_mut()); 2];
         let mut sink_count = 0;
         if act.dst != Space::Nothing {
-            let at = errand.local(act.dst, act.dst_at);
-            sinks[0] = Sink::new(at, errand.stream && act.dst == Space::Output);
+            sinks[0] = errand.sink(act);
             sink_count = 1;
         }
         if let Some(link) = act.outgoing {
@@ -194,13 +196,16 @@ impl Act {
 
     /// Chooses the way. `scales`: what goes to others is not what lies here.
     fn settle(mut self, scales: bool) -> Act {
-        let one_message = matches!(self.take, Take::Pair | Take::Board) && self.outgoing.is_none();
+        let one_message = matches!(self.take, Take::Pair | Take::Board);
+        let nowhere = self.dst == Space::Nothing && self.bytes > 0;
         self.way = match self.outgoing {
             Some(link) if self.take == Take::Nothing && !self.finish && !scales => Way::Send(link),
-            _ if !one_message || self.dst == Space::Nothing => Way::Mixed,
-            _ if self.src != Space::Nothing => Way::Fold(self.incoming),
-            _ if !self.finish => Way::Receive(self.incoming),
-            _ => Way::Mixed,
+            Some(_) => Way::Mixed,
+            None if nowhere => Way::Mixed,
+            None if one_message && self.src != Space::Nothing => Way::Fold(self.incoming),
+            None if one_message && !self.finish => Way::Receive(self.incoming),
+            None if self.take == Take::Nothing && !self.finish && !scales => Way::Copy,
+            None => Way::Mixed,
         };
         self
     }
@@ -226,18 +231,28 @@ impl Errand<'_> {
         unsafe { kernel::copy_to_one(from, Sink::new(slot, past), act.bytes) };
         links.publish(0, link, act.bytes, self.tag)?;
         if act.dst != Space::Nothing {
-            let sink = Sink::new(self.local(act.dst, act.dst_at), self.stream && act.dst == Space::Output);
-            // SAFETY: as above.
-            unsafe { kernel::copy_to_one(from, sink, act.bytes) };
+            self.keep(act, from);
         }
         Ok(true)
     }
 
+    /// Copies what a step moves to its place in this rank's memory.
     #[inline(always)]
-    fn fold(&self, act: &Act, message: Message, sink: Sink) {
+    fn keep(&self, act: &Act, from: *const u8) {
+        // SAFETY: as in `Cursor::combine`: the plan stays inside the buffers, messages have the length of the step.
+        unsafe { kernel::copy_to_one(from, self.sink(act), act.bytes) };
+    }
+
+    #[inline(always)]
+    fn sink(&self, act: &Act) -> Sink {
+        Sink::new(self.local(act.dst, act.dst_at), self.stream && act.dst == Space::Output)
+    }
+
+    #[inline(always)]
+    fn fold(&self, act: &Act, message: Message) {
         let own = Operand { at: self.local(act.src, act.src_at), raw: act.src == Space::Input };
         let message = Operand { at: message.at, raw: false };
-        self.combine(act, &if act.message_first { [message, own] } else { [own, message] }, &[sink]);
+        self.combine(act, &if act.message_first { [message, own] } else { [own, message] }, &[self.sink(act)]);
     }
 
     #[inline(always)]

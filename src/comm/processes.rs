@@ -33,18 +33,24 @@ struct Card {
     processors: [u64; 16],
     /// [`Config::fetch`] as a number: it must agree.
     fetch: u64,
+    /// Bytes of the last-level cache.
+    cache: u64,
     /// For the others to see whether they can copy from this process's memory.
     shown: Shown,
 }
 
-const FORMAT: u64 = 2;
+const FORMAT: u64 = 3;
 
-/// From how many bytes on ranks that share processors copy from each other: one copy in place of two counts there, and a rank need not wait
-/// for another's turn to be served. Four ranks on two cores of a Zen 2, directly and through slots: all-to-all of blocks of 256 KiB 204 and
-/// 275 us, of 64 KiB 59 and 55; send and receive of 16 KiB 8.4 and 3.7 us, of 64 KiB 17 and 9, of 1 MiB 230 and 170, with eight ranks 517 and
-/// 771. Where every rank has a processor, slots are faster at every size but the largest, also between cores that share no cache, since
-/// shuttles (all-to-all of 256 KiB: 18 us, copied directly 23).
-const CROWDED_FETCH_FROM: u64 = 256 << 10;
+/// From how many bytes on, of all that a rank sends at a time, ranks that share processors copy from each other: where what all ranks send,
+/// what lies in slots and what they receive don't fit in the last-level cache together. Within it slots are faster, since shuttles; beyond
+/// it one copy costs less than two, and a rank need not wait for another's turn to be served. Through slots and directly, two cores of a
+/// Zen 2 with a cache of 16 MiB, all-to-all of 4 ranks: 512 KiB 73 and 119 us, 1 MiB 179 and 223, 1.25 MiB 288 and 285, 2 MiB 755 and 502; of
+/// 8 ranks: 512 KiB 188 and 273, 640 KiB 363 and 339, 1 MiB 775 and 553; send and receive of 8 ranks: 512 KiB 210 and 261, 1 MiB 771 and
+/// 517. Where every rank has a processor, slots are faster at every size but the largest, also between cores that share no cache (all-to-all
+/// of 256 KiB: 18 us, copied directly 23).
+fn crowded_fetch_from(cache: u64, ranks: u32) -> u64 {
+    (cache / (3 * u64::from(ranks.max(1)))).max(1)
+}
 
 impl Communicator {
     /// This rank's end of a communicator of `size` processes (or threads) that all know the same id. Returns when all have come.
@@ -160,7 +166,10 @@ fn agree_on_fetching(meeting: &mut Rendezvous, links: &ShmLinks, config: &Config
     let (ranks, processors) = links.crowd();
     Ok(match config.fetch {
         Fetch::From(bytes) if can => bytes.max(1),
-        Fetch::Auto if can && ranks > processors => CROWDED_FETCH_FROM,
+        Fetch::Auto if can && ranks > processors => {
+            let smallest = cards.iter().map(|card| card.cache).min().unwrap_or(0);
+            crowded_fetch_from(smallest, ranks)
+        }
         _ => 0,
     })
 }
@@ -184,6 +193,7 @@ impl Card {
                 Fetch::Off => 0,
                 Fetch::From(bytes) => bytes,
             },
+            cache: setup::cache_bytes() as u64,
             shown: Shown::own(),
         }
     }

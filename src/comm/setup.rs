@@ -228,7 +228,7 @@ fn settings(config: &Config, world: &World, windows: bool, cores: u32) -> Settin
 }
 
 /// Bytes of this machine's last-level cache.
-fn cache_bytes() -> usize {
+pub(super) fn cache_bytes() -> usize {
     static BYTES: OnceLock<usize> = OnceLock::new();
     let seen = || last_level_cache(Path::new("/")).and_then(|bytes| usize::try_from(bytes).ok());
     *BYTES.get_or_init(|| seen().unwrap_or(USUAL_CACHE))

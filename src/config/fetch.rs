@@ -11,7 +11,7 @@ pub enum Fetch {
     Auto,
     /// Never.
     Off,
-    /// Messages of at least so many bytes, where it is allowed.
+    /// Where a rank sends at least so many bytes, to one rank or to all together, and it is allowed.
     From(u64),
 }
 

@@ -116,10 +116,9 @@ pub(super) fn fetches(world: &World, call: &Call, tuning: &Tuning) -> bool {
         _ => false,
     };
     let known = call.receive_counts.is_none();
-    tuning.fetch_from > 0
-        && copies
-        && known
-        && longest(call).saturating_mul(call.dtype.size() as u64) >= tuning.fetch_from
+    let blocks = if call.collective == Collective::AllToAll { u64::from(world.size()) } else { 1 };
+    let bytes = longest(call).saturating_mul(call.dtype.size() as u64).saturating_mul(blocks);
+    tuning.fetch_from > 0 && copies && known && bytes >= tuning.fetch_from
 }
 
 /// Elements of the vector, or of the longest block.

@@ -86,8 +86,8 @@ pub struct Tuning {
     pub reproducible: bool,
     /// Every rank can address every rank's buffers of this call.
     pub windows: bool,
-    /// Messages of at least so many bytes are worth copying straight from the private memory of their sender, which every rank can do. 0:
-    /// never, or not every rank can.
+    /// Where a rank sends at least so many bytes, to one rank or to all together, they are worth copying straight from its private memory,
+    /// which every rank can do. 0: never, or not every rank can.
     pub fetch_from: u64,
     /// Cores that the ranks of a host share. 0: at least one a rank.
     pub cores: u32,

@@ -87,11 +87,19 @@
 //! - *What goes one way to a far core is stored round the caches*: claiming the lines of a slot from a cache that isn't shared costs a round
 //!   trip each. Each writer finds out whether its reader is far by what a look at the reader's counter costs, while it runs, since a
 //!   hypervisor moves processors about. Broadcast between far cores takes 0.4 of the time.
+//! - *What goes one way to a near core is handed back written* (`transport::shm`): the only reader of a line writes a word to it when it
+//!   has read it. A line that two cores write by turns moves over whole; one that is only read has to be asked back. Broadcast of 4 KiB
+//!   between near cores takes three quarters of the time, of 8 bytes between far ones two thirds.
+//! - *The usual call makes few stores*: a core that waits for a line goes on with the next call until its queue of stores is full, unless it
+//!   meets a locked instruction, or loads what it has just stored in other pieces: both wait for every store before them. So a
+//!   communicator's lock leans towards the thread that uses it (`sys::biased`), and a call that is like the last one has a path of its own.
+//!   Broadcast of 8 bytes between near cores 80 -> 52 ns, send and receive 162 -> 125.
 //! - *One-shot between two ranks up to 16 KiB*: both post what they have and each folds all of it, with half of the waits of the two-shot,
 //!   which moves and folds less and is a tenth faster above.
 //! - *Slots beat process_vm_readv where every rank has a processor*: what does not fit in the cache is stored round it, and while a chunk is
-//!   stored the next one that is read is fetched. Ranks that share processors copy large messages straight from each other's
-//!   memory: there one copy in place of two counts, and nobody need wait for the other's turn ([`Fetch`]).
+//!   stored the next one that is read is fetched. Ranks that share processors copy straight from each other's memory what does
+//!   not fit in the cache together with its slots: there one copy in place of two counts, and nobody need wait for the other's turn
+//!   ([`Fetch`]).
 //! - *A rank that copies from another's private memory* believes what it got only if nobody had ended the communicator by then: no lock and
 //!   no wait protects the buffer, the order of two loads does.
 //! - *Sleepers pay for fences, publishers don't* (`sys::barrier`): a publish is two plain stores and one load that hits the cache.

@@ -12,11 +12,11 @@ use loom::cell::UnsafeCell;
 use loom::model::Builder;
 use loom::sync::Arc;
 use loom::thread;
-use ringtree::{Biased, Completion};
 use ringtree::transport::shm::model::{
     ALL, Bell, Header, IN_LINE, LINES, Line, Reader, Released, Shuttles, Sleepers, Status, Writer, seen_by_peer,
 };
 use ringtree::transport::{Abort, Entered};
+use ringtree::{Biased, Completion};
 use std::time::Duration;
 
 fn check(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {

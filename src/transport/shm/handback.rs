@@ -37,3 +37,69 @@ pub(super) unsafe fn hand_back(at: *mut u8, len: usize) {
         unsafe { at.add(line).cast::<u64>().write(0) };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Budget, Segment, ShmLinks};
+    use super::{LINE, MOST};
+    use crate::plan::{Group, World};
+    use crate::transport::{Incoming, Links, Outgoing};
+    use std::sync::Arc;
+
+    fn ranks(size: u32) -> Vec<ShmLinks> {
+        let (segment, budget) = (Arc::new(Segment::private(size).unwrap()), Arc::new(Budget::new(64 << 20)));
+        (0..size).map(|rank| ShmLinks::new(segment.clone(), rank, &World::flat(size), budget.clone())).collect()
+    }
+
+    /// What the reader leaves of a message of sevens: the first word of each line, and the rest.
+    fn left(all: &mut [ShmLinks], (from, to): (usize, usize), board: bool, len: usize) -> (Vec<u64>, bool) {
+        let group = Group::World;
+        let (out, into) = if board {
+            (Outgoing::Board(group), Incoming::Board(from as u32, group))
+        } else {
+            (Outgoing::Pair(to as u32), Incoming::Pair(from as u32))
+        };
+        let slot = all[from].reserve(0, out, len).unwrap().expect("room");
+        // SAFETY: the slot was reserved with this length.
+        unsafe { slot.write_bytes(7, len) };
+        all[from].publish(0, out, len, 0).unwrap();
+        let message = all[to].peek(0, into).unwrap().expect("a message");
+        all[to].release(0, into);
+        // SAFETY: nobody writes there until the next message is sent.
+        let bytes = unsafe { std::slice::from_raw_parts(message.at, len) };
+        let word = |line: &[u8]| u64::from_ne_bytes(line[..8].try_into().unwrap());
+        let rest = bytes.chunks(LINE).all(|line| line[8..].iter().all(|byte| *byte == 7));
+        (bytes.chunks(LINE).map(word).collect(), rest)
+    }
+
+    const SEVENS: u64 = u64::from_ne_bytes([7; 8]);
+
+    #[test]
+    fn of_what_goes_one_way_a_word_of_each_line_is_written_and_nothing_else() {
+        for board in [false, true] {
+            for len in [64, 1000, MOST] {
+                let mut both = ranks(2);
+                for _ in 0..20 {
+                    let (words, rest) = left(&mut both, (0, 1), board, len);
+                    assert!(rest && words.iter().all(|word| *word == 0), "{len} bytes, {board}: {words:x?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_stays_with_its_reader_is_long_or_has_several_readers_is_left_as_it_is() {
+        let mut both = ranks(2);
+        // Each sends in the slot in which the other's message came; the first two are in slots of their own.
+        for round in 0..20 {
+            for way in [(0, 1), (1, 0)] {
+                let (words, rest) = left(&mut both, way, false, 1000);
+                assert!(rest && (round < 2 || words.iter().all(|word| *word == SEVENS)), "round {round}");
+            }
+        }
+        let (words, _) = left(&mut ranks(2), (0, 1), false, MOST + LINE);
+        assert!(words.iter().all(|word| *word == SEVENS), "a long one");
+        let (words, _) = left(&mut ranks(3), (0, 1), true, 1000);
+        assert!(words.iter().all(|word| *word == SEVENS), "on a board for two");
+    }
+}

@@ -399,7 +399,7 @@ fn a_biased_lock_has_one_owner_at_a_time() {
     check(3, || {
         let lock = Arc::new(Biased::new(UnsafeCell::new(0)));
         let add = |lock: &Biased<UnsafeCell<i32>>, me| {
-            let held = lock.lock_as(me);
+            let held = lock.lock_in_model(me);
             // SAFETY: the model checks that nobody else has the lock.
             held.with_mut(|value| unsafe { *value += 1 });
         };
@@ -412,6 +412,6 @@ fn a_biased_lock_has_one_owner_at_a_time() {
         (0..2).for_each(|_| add(&lock, 1));
         other.join().unwrap();
         // SAFETY: as above.
-        lock.lock_as(1).with(|value| unsafe { assert_eq!(*value, 4) });
+        lock.lock_in_model(1).with(|value| unsafe { assert_eq!(*value, 4) });
     });
 }

@@ -261,7 +261,11 @@ impl<L: Watch> Session<L> {
             match point.advance(&mut self.links, &post) {
                 Ok(Advance::Done) => return Ok(()),
                 Ok(Advance::Moved | Advance::Blocked(_)) => {}
-                Err(fault) => return Err(self.point_fault(point, fault)),
+                Err(fault) => {
+                    // It is what this rank is doing, as the error says.
+                    self.points.push(point);
+                    return Err(self.point_fault(point, fault));
+                }
             }
         }
         self.points.push(point);

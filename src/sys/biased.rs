@@ -23,6 +23,7 @@ use super::barrier;
 use super::futex;
 use super::sync::{AtomicU32, AtomicU64, Condvar, Mutex, MutexGuard, Ordering, UnsafeCell};
 use std::ops::{Deref, DerefMut};
+use std::sync::TryLockError;
 use std::time::Duration;
 
 /// Turns in a row after which a thread's way is open: to close it again takes an interrupt on every processor.
@@ -30,6 +31,9 @@ const STREAK: u32 = if cfg!(loom) { 1 } else { 16 };
 
 /// The longest sleep before another look; a wake-up comes first.
 const LOOK: Duration = Duration::from_millis(100);
+
+/// What stands in for a fence that the kernel refuses after all.
+const UNFENCED: Duration = Duration::from_millis(10);
 
 /// No thread's number.
 const NOBODY: u64 = 0;
@@ -90,9 +94,14 @@ impl<T> Biased<T> {
         self.lock_as(number_of_this_thread())
     }
 
-    /// The same for the thread of that number, which no other thread has or had.
+    /// The same for the thread of that number, which no other thread has or had: threads of a model have no others.
+    #[cfg(loom)]
+    pub fn lock_in_model(&self, me: u64) -> Held<'_, T> {
+        self.lock_as(me)
+    }
+
     #[inline(always)]
-    pub fn lock_as(&self, me: u64) -> Held<'_, T> {
+    fn lock_as(&self, me: u64) -> Held<'_, T> {
         let short = self.enter(me);
         if !short {
             self.wait_for_turn(me);
@@ -100,13 +109,20 @@ impl<T> Biased<T> {
         self.held(short)
     }
 
-    /// The lock if nobody has it.
+    /// The lock if nobody has it. Waits for nobody, and leaves the home thread's way open while that thread is inside.
     pub fn try_lock(&self) -> Option<Held<'_, T>> {
         let me = number_of_this_thread();
         if self.enter(me) {
             return Some(self.held(true));
         }
-        let mut turns = self.turns();
+        if self.inside.load(Ordering::Relaxed) != 0 {
+            return None;
+        }
+        let mut turns = match self.turns.try_lock() {
+            Ok(turns) => turns,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
         if turns.taken {
             return None;
         }
@@ -172,7 +188,11 @@ impl<T> Biased<T> {
         *turns = Turns { taken: true, by: me, number };
         if self.open.load(Ordering::Relaxed) != 0 {
             self.open.store(0, Ordering::Relaxed);
-            barrier::fence_everybody();
+            // It has worked before, but may be out of memory now, or forbidden since. A store leaves its core's queue within microseconds
+            // whether or not anybody fences.
+            if !barrier::fence_everybody() {
+                std::thread::sleep(UNFENCED);
+            }
         }
     }
 

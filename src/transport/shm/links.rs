@@ -326,6 +326,8 @@ impl Links for ShmLinks {
         let incoming = &mut self.incoming[index];
         let Some(notice) = incoming.reader.peek(incoming.line()) else { return Ok(None) };
         let (len, tag) = (notice.len as usize, notice.tag);
+        // Whoever looks twice at a peer that lies may see two different messages: what is released is what was seen last.
+        (incoming.came, incoming.came_at) = (NONE, std::ptr::null_mut());
         crate::sys::cache::fetch(incoming.next_line().cast());
         if notice.slot == IN_LINE && len <= INLINE {
             return Ok(Some(Message { at: notice.inline, len, tag }));

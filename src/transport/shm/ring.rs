@@ -217,7 +217,8 @@ impl Reader {
         let (len, slot) = line.body.with(|body| {
             // SAFETY: the header names this message, so the writer has finished the body and will not touch it before this reader has
             // released it.
-            unsafe { ((&raw const (*body).len).read(), (&raw const (*body).slot).read()) }
+            // Read once: a writer that lies may change them.
+            unsafe { ((&raw const (*body).len).read_volatile(), (&raw const (*body).slot).read_volatile()) }
         });
         let inline = line.body.with(|body| body.cast::<u8>().wrapping_add(8));
         Some(Notice { inline, len, slot, tag: (header >> 32) as u32 })

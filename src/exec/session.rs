@@ -37,15 +37,6 @@ pub struct Settings {
     pub cache: usize,
 }
 
-impl Settings {
-    /// Outputs of calls that touch more bytes than this, all ranks together, are written with non-temporal stores: they would not stay in
-    /// the cache, and a normal store reads each line first. All-to-all between two cores of a Zen 2 with 16 MiB, with and without, in
-    /// units of the cache: at 1 364 and 301 us, at 1.25 460 and 405, at 1.5 546 and 546, at 2 730 and 940, at 4 1750 and 2740.
-    pub fn reach(&self) -> usize {
-        self.cache.saturating_add(self.cache / 2)
-    }
-}
-
 /// One operation, as the communicator hands it over. The memory behind the pointers is lent until the operation has ended: whoever makes a
 /// request outside of this crate vouches for that.
 #[derive(Clone, Debug)]

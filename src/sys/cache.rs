@@ -1,7 +1,9 @@
 //! Hints to the caches. They change nothing that a program can see but its speed, and any address will do.
 //!
 //! Tried for the slots of short messages and dropped, since nothing became faster: to fetch the next one while this one is read, and to
-//! claim it for writing once this one is published.
+//! claim it for writing (prefetchw) once this one is published. On a Zen 2 a claim does nothing to a line that this core has and another
+//! one has a copy of, which is what a line is that was only read; and lines that are handed back (`transport::shm::handback`) move fast
+//! enough without.
 
 /// Asks for a line that is read soon.
 #[inline(always)]

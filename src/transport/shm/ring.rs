@@ -45,7 +45,7 @@ pub struct Line {
 pub struct Body {
     /// Length of the message in bytes.
     pub len: u32,
-    /// The slot it lies in, or [`IN_LINE`].
+    /// The slot it lies in, with or without [`PAST`], or [`IN_LINE`].
     pub slot: u32,
     /// The message, if it is small.
     pub inline: [u8; INLINE],
@@ -194,7 +194,7 @@ pub struct Notice {
     pub inline: *const u8,
     /// Its length as the writer claims.
     pub len: u32,
-    /// Its slot as the writer claims.
+    /// Its slot as the writer claims, with or without [`PAST`].
     pub slot: u32,
     /// Its tag.
     pub tag: u32,

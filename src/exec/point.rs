@@ -24,6 +24,13 @@ const LONG: usize = 512 << 10;
 /// Bytes copied from another rank's memory at a time: the waiting ranks' deadlines are looked at in between.
 const FETCHED: usize = 1 << 20;
 
+/// From how many bytes on a received message is written round the caches. A rank that receives usually sends as much: from three quarters
+/// of the cache on, for all that the ranks send and receive. Between two near cores of a Zen 2 with 16 MiB, without and with: 2 MiB 113 and
+/// 240 us, 3 MiB 360 and 360, 3.5 MiB 540 and 424, 4 MiB 600 and 450, 5 MiB 925 and 570.
+pub(super) fn received_round_caches_from(cache: usize, ranks: u32) -> usize {
+    cache / 8 * 3 / ranks.max(1) as usize
+}
+
 /// The bit of a tag that says: this message tells where what is sent lies.
 const PLACE: u32 = 1 << 30;
 

@@ -153,13 +153,6 @@ fn tag_of(history: u64) -> u32 {
     (history >> 32) as u32
 }
 
-/// From how many bytes on a received message is written round the caches. A rank that receives usually sends as much: from three quarters
-/// of the cache on, for all that the ranks send and receive. Between two near cores of a Zen 2 with 16 MiB, without and with: 2 MiB 113 and
-/// 240 us, 3 MiB 360 and 360, 3.5 MiB 540 and 424, 4 MiB 600 and 450, 5 MiB 925 and 570.
-fn received_round_caches_from(cache: usize, ranks: u32) -> usize {
-    cache / 8 * 3 / ranks.max(1) as usize
-}
-
 /// Notes that a collective begins, here and for the others to see, and says what its messages carry.
 #[inline(always)]
 fn enter<L: Watch>(number: &mut u64, history: &mut u64, entered: &Entered, links: &mut L) -> u32 {
@@ -177,7 +170,7 @@ impl<L: Watch> Session<L> {
         let (ranks, processors) = links.crowd();
         let spins = if ranks <= processors { SHORT_SPINS } else { 0 };
         let (number, history) = (0, 0);
-        let stream_from = received_round_caches_from(settings.cache, ranks);
+        let stream_from = super::point::received_round_caches_from(settings.cache, ranks);
         Session {
             links,
             settings,

@@ -77,7 +77,8 @@ mod tests {
     #[test]
     fn of_what_goes_one_way_a_word_of_each_line_is_written_and_nothing_else() {
         for board in [false, true] {
-            for len in [64, 1000, MOST] {
+            // Shorter than what may go round the caches, wherever the clock says that the reader is.
+            for len in [64, 512, 1000] {
                 let mut both = ranks(2);
                 for _ in 0..20 {
                     let (words, rest) = left(&mut both, (0, 1), board, len);

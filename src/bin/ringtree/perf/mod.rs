@@ -44,6 +44,9 @@ pub(crate) fn main(options: &Options) -> Outcome {
         }
         return Ok(());
     }
+    if let Some(path) = &options.plot {
+        try_to_write(path)?;
+    }
     let Some(path) = &options.from else { return ranks::run(options) };
     let mut source = measure::from_file(path, options.kind)?;
     let mut report = Report::begin(options, options.ranks(), source.expected());
@@ -109,6 +112,22 @@ impl Report {
             _ => Err(Failure::Failed(format!("{wrong} of {} measurements had wrong results", self.rows.len()))),
         }
     }
+}
+
+/// Refuses a place for the picture before anything is measured, not after. A file that is there stays as it is.
+fn try_to_write(path: &Path) -> Outcome {
+    let existed = path.exists();
+    std::fs::OpenOptions::new().append(true).create(true).open(path).map_err(|error| {
+        Failure::Usage(format!(
+            "--plot {} can't be written: {error}\n  Name a file in a directory that you may write to",
+            path.display()
+        ))
+    })?;
+    if !existed {
+        // Whatever happens to it, it is written at the end.
+        drop(std::fs::remove_file(path));
+    }
+    Ok(())
 }
 
 fn write_plot(path: &Path, rows: &[Row]) -> Outcome {

@@ -236,11 +236,7 @@ impl Options {
     /// What is measured, for the head of the table.
     pub(super) fn describe(&self, ranks: u32) -> Vec<String> {
         let how = if self.as_threads() { "threads of one process" } else { "processes" };
-        let (first, last) = (bytes::human(self.first), bytes::human(self.last()));
-        let stride = match self.stride() {
-            Stride::Add(step) => format!("in steps of {}", bytes::human(step)),
-            Stride::Multiply(factor) => format!("by factors of {factor}"),
-        };
+        let sizes = self.describe_sizes();
         let iterations = match self.iterations {
             0 => format!("calls for {} s a size", self.min_time),
             count => format!("{count} calls a size"),
@@ -252,19 +248,37 @@ impl Options {
         let checked = if self.check == 1 { "checked" } else { "not checked" };
         let memory = if self.registered { "registered" } else { "plain" };
         let dirty = if self.dirty { ", inputs written anew before each call" } else { "" };
-        let forced = |what: &Option<String>| what.clone().unwrap_or_else(|| "chosen by the library".to_string());
+        let forced = |what: &Option<String>, variable: &str| {
+            let environment = || std::env::var(variable).ok().map(|value| format!("{value} ({variable})"));
+            what.clone().or_else(environment).unwrap_or_else(|| "chosen by the library".to_string())
+        };
         vec![
             format!("ringtree {} {}: {ranks} ranks, {how}", env!("CARGO_PKG_VERSION"), self.kind),
             format!(
-                "sizes {first} to {last} {stride}; {iterations} after {} to warm up, {} grouped, {mode}, {checked}",
+                "{sizes}; {iterations} after {} to warm up, {} grouped, {mode}, {checked}",
                 self.warm_up, self.aggregate
             ),
             format!(
                 "{memory} memory{dirty}; algorithm {}; transport {}",
-                forced(&self.algorithm),
-                forced(&self.transport)
+                forced(&self.algorithm, "RINGTREE_ALGORITHM"),
+                forced(&self.transport, "RINGTREE_TRANSPORT")
             ),
         ]
+    }
+
+    fn describe_sizes(&self) -> String {
+        let (first, last) = (bytes::human(self.first), bytes::human(self.last()));
+        match self.stride() {
+            _ if self.first == self.last() => format!("size {first}"),
+            Stride::Add(step) if self.first.saturating_add(step) > self.last() => {
+                format!(
+                    "size {first} alone, for steps of {} end behind {last} (-f 2 doubles instead)",
+                    bytes::human(step)
+                )
+            }
+            Stride::Add(step) => format!("sizes {first} to {last} in steps of {}", bytes::human(step)),
+            Stride::Multiply(factor) => format!("sizes {first} to {last} by factors of {factor}"),
+        }
     }
 }
 

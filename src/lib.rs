@@ -93,7 +93,7 @@
 //! - *The usual call makes few stores*: a core that waits for a line goes on with the next call until its queue of stores is full, unless it
 //!   meets a locked instruction, or loads what it has just stored in other pieces: both wait for every store before them. So a
 //!   communicator's lock leans towards the thread that uses it (`sys::biased`), and a call that is like the last one has a path of its own.
-//!   Broadcast of 8 bytes between near cores 80 -> 52 ns, send and receive 162 -> 125.
+//!   Broadcast of 8 bytes between near cores 80 -> 55 ns, send and receive 162 -> 126.
 //! - *One-shot between two ranks up to 16 KiB*: both post what they have and each folds all of it, with half of the waits of the two-shot,
 //!   which moves and folds less and is a tenth faster above.
 //! - *Slots beat process_vm_readv where every rank has a processor*: what does not fit in the cache is stored round it, and while a chunk is

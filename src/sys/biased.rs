@@ -88,7 +88,8 @@ impl<T> Biased<T> {
         }
     }
 
-    /// Waits for the lock. A panic of who had it before is that one's business.
+    /// Waits for the lock: as long as whoever has it takes, which in a communicator is an operation with a deadline. A panic of who had it
+    /// before is that one's business.
     #[inline(always)]
     pub fn lock(&self) -> Held<'_, T> {
         self.lock_as(number_of_this_thread())

@@ -29,9 +29,9 @@ const SPAN: usize = 8192;
 #[inline]
 pub unsafe fn copy(source: *const u8, sinks: &[Sink], bytes: usize) {
     if bytes <= LINE {
-        for sink in sinks.iter().filter(|sink| !ptr::eq(source, sink.at)) {
-            // SAFETY: the caller's contract; `bytes` is at most a line.
-            unsafe { copy_line(source, sink.at, bytes) };
+        for sink in sinks {
+            // SAFETY: the caller's contract.
+            unsafe { copy_to_one(source, *sink, bytes) };
         }
         return;
     }

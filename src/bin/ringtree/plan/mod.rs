@@ -74,7 +74,7 @@ pub(crate) struct Options {
     /// Ranks can address each other's buffers, as with registered memory
     #[arg(long)]
     windows: bool,
-    /// Blocks of at least so many bytes are copied straight from the private memory of the others
+    /// Where a rank sends at least so many bytes, they are copied straight from its private memory
     #[arg(long, value_name = "SIZE", value_parser = bytes::parse)]
     fetch_from: Option<u64>,
     /// The bits must not depend on size, chunks, channels or algorithm

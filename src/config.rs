@@ -3,9 +3,11 @@
 
 mod domains;
 mod fetch;
+mod variables;
 
 pub use domains::Domains;
 pub use fetch::Fetch;
+pub use variables::{SETTINGS, unknown_settings, wrong_settings};
 
 use crate::error::{Error, Result};
 use crate::plan::Algorithm;
@@ -48,6 +50,9 @@ pub enum Transport {
 }
 
 impl Transport {
+    /// All of them.
+    pub const ALL: [Transport; 3] = [Transport::Auto, Transport::Shm, Transport::Local];
+
     /// Its name.
     pub fn name(self) -> &'static str {
         match self {
@@ -62,15 +67,10 @@ impl std::str::FromStr for Transport {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Transport> {
-        match text {
-            "auto" => Ok(Transport::Auto),
-            "shm" => Ok(Transport::Shm),
-            "local" => Ok(Transport::Local),
-            _ => Err(Error::Choice {
-                what: format!("there is no transport '{text}'"),
-                advice: "Choose one of auto, shm, local".into(),
-            }),
-        }
+        Transport::ALL.into_iter().find(|transport| transport.name() == text).ok_or_else(|| Error::Choice {
+            what: format!("there is no transport '{text}'"),
+            advice: format!("Choose one of {}", Transport::ALL.map(Transport::name).join(", ")),
+        })
     }
 }
 
@@ -93,6 +93,9 @@ impl Default for Config {
 impl Config {
     /// The defaults, changed by what the environment says.
     pub fn from_env() -> Result<Config> {
+        for name in unknown_settings(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok())) {
+            log::warn!("{name} is set, and there is no such setting; there are {}", SETTINGS.join(", "));
+        }
         Config::from_variables(|name| std::env::var(name).ok())
     }
 
@@ -114,6 +117,10 @@ impl Config {
         if let Some(text) = variable("RINGTREE_CHUNK") {
             let bytes = parse_bytes(&text).and_then(|bytes| u32::try_from(bytes).ok());
             config.chunk_bytes = Some(bytes.ok_or_else(|| bad("RINGTREE_CHUNK", &text, "bytes, as 65536 or 64K"))?);
+        }
+        if let Some(text) = variable("RINGTREE_STAGING") {
+            // The budget is the process's, not the communicator's: it reads this itself.
+            parse_bytes(&text).ok_or_else(|| bad("RINGTREE_STAGING", &text, "bytes, as 64M"))?;
         }
         if let Some(text) = variable("RINGTREE_TRANSPORT") {
             config.transport = text.parse()?;

@@ -135,7 +135,9 @@ pub mod transport;
 pub mod types;
 
 pub use comm::{Communicator, Group, Registered, Scope, ScopedWork, StableBuffer, Work};
-pub use config::{Config, Domains, Fetch, Transport, algorithm, parse_bytes};
+pub use config::{
+    Config, Domains, Fetch, SETTINGS, Transport, algorithm, parse_bytes, unknown_settings, wrong_settings,
+};
 pub use error::{Error, Place, Result};
 pub use exec::Element;
 pub use types::{Collective, DataType, ReduceOp, Reduction, Scalar};

@@ -178,7 +178,9 @@ fn a_process_killed_while_others_are_awaited_is_named_by_all_who_came() {
             *ends.last_mut().unwrap() = process.await_line("BOOT ");
         }
     }
-    let lost = ends.iter().all(|end| end.starts_with("error [2]"));
+    // A second rank 2 of a job that is lost may come when all of its ranks have been told and nobody is left to tell it.
+    let told = |end: &String| end.starts_with("error [2]") || end.contains("nobody serves the rendezvous");
+    let lost = ends[..3].iter().all(|end| end.starts_with("error [2]")) && told(&ends[3]);
     let met = ends.iter().all(|end| end.starts_with("result"));
     assert!(lost || met, "{ends:?}");
 }

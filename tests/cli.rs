@@ -142,8 +142,12 @@ fn bad_options_exit_with_2_and_say_what_would_be_right() {
         (&["plan", "alltoall", "--algorithm", "ring"], "ring"),
         (&["check", "--ranks", "9-3"], "2-16,32"),
         (&["check", "--algorithm", "star", "--coll", "barrier"], "ringtree plan"),
+        (&["perf", "all_reduce", "--algorithm", "bruck"], "ringtree plan all_reduce -g 2"),
+        (&["perf", "all_reduce", "--plot", "p.png"], "p.svg"),
+        (&["perf", "all_reduce", "-n", "many"], "whole number"),
+        (&["plan", "all_reduce", "-g", "4", "--domains", "2,2"], "--domains"),
         (&["run", "-g", "2"], "PROGRAM"),
-        (&["run", "-g", "0", "--", "true"], "1..=4096"),
+        (&["run", "-g", "0", "--", "true"], "1 to 4096"),
         (&["run", "-g", "2", "--grace", "-1", "--", "true"], "grace"),
         (&["completions", "tcsh"], "bash"),
     ] {
@@ -412,6 +416,42 @@ fn perf_shows_and_draws_rows_of_a_file() {
     let wrong = output(&args[..4]);
     assert_eq!(wrong.status.code(), Some(1), "a wrong result is a failure");
     assert!(text(&wrong.stdout).contains("FAILED"));
+}
+
+#[test]
+fn what_is_forced_in_the_environment_is_planned() {
+    let plan = |variables: &[(&str, &str)], args: &[&str]| {
+        let output = ringtree(args).envs(variables.iter().copied()).output().expect("the program starts");
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    let ring = plan(&[("RINGTREE_ALGORITHM", "ring")], &["plan", "all_reduce", "-g", "8", "-b", "8"]);
+    assert!(ring.contains("Plan: ring") && ring.contains("RINGTREE_ALGORITHM=ring"), "{ring}");
+    let auto = plan(&[("RINGTREE_ALGORITHM", "ring")], &["plan", "all_reduce", "-b", "8", "--algorithm", "auto"]);
+    assert!(!auto.contains("Plan: ring"), "{auto}");
+    let domains = plan(&[("RINGTREE_DOMAINS", "2,2,2")], &["plan", "all_reduce"]);
+    assert!(domains.contains("6 ranks in 3 domains"), "{domains}");
+}
+
+#[test]
+fn a_setting_that_is_misspelt_or_holds_nonsense_is_said_once_before_ranks_start() {
+    let run = |name: &str, value: &str| {
+        let output = ringtree(&["run", "-g", "3", "--", "true"]).env(name, value).output().expect("the program starts");
+        (output.status.code(), text(&output.stderr))
+    };
+    let (code, message) = run("RINGTREE_TIMEOUTS", "5");
+    assert_eq!((code, message.matches("is RINGTREE_TIMEOUT meant?").count()), (Some(0), 1), "{message}");
+    let (code, message) = run("RINGTREE_TIMEOUT", "abc");
+    assert_eq!((code, message.matches("'abc'").count()), (Some(2), 1), "{message}");
+}
+
+#[test]
+fn a_dry_run_prints_what_would_be_measured_and_no_times() {
+    let lines = succeeds(&["perf", "all_gather", "-b", "66", "-e", "66", "-g", "4", "--dry-run", "--json"]);
+    let case: serde_json::Value = serde_json::from_str(&lines).expect("one JSON object");
+    assert_eq!((&case["bytes"], &case["count"], &case["us_median"]), (&64.into(), &4.into(), &serde_json::Value::Null));
+    let table = succeeds(&["perf", "all_reduce", "-b", "8", "-e", "8", "--dry-run"]);
+    assert!(!table.contains("0.00"), "{table}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! `ringtree check`.
 
-use crate::plan::{algorithm, collective};
 use crate::terminal::{Paint, Progress, bar, print};
+use crate::values::{MOST_RANKS, algorithm, collective};
 use crate::{Failure, Outcome};
 use clap::Args;
 use ringtree::check::{MOST_WINDOW_RANKS, Options as Proof, prove};
@@ -14,8 +14,6 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// The largest world that is proved from the command line.
-const MOST_RANKS: u32 = 4096;
 /// Memory that the prover takes on at once: 24 bytes an element.
 const MOST_ELEMENTS: u64 = 50_000_000;
 
@@ -33,10 +31,10 @@ pub(crate) struct Options {
     #[arg(long, value_name = "LIST", default_value = "2-64", value_parser = ranks)]
     ranks: Ranks,
     /// Only these collectives
-    #[arg(long = "coll", value_name = "COLLECTIVE", value_delimiter = ',', value_parser = collective)]
+    #[arg(long = "coll", value_name = "COLLECTIVE", value_delimiter = ',', value_parser = collective())]
     collectives: Vec<Collective>,
     /// Only these algorithms
-    #[arg(long = "algorithm", alias = "algo", value_name = "ALGORITHM", value_delimiter = ',', value_parser = algorithm)]
+    #[arg(long = "algorithm", alias = "algo", value_name = "ALGORITHM", value_delimiter = ',', value_parser = algorithm())]
     algorithms: Vec<Algorithm>,
 }
 

@@ -5,6 +5,8 @@
 //! | `doctor` `run` `plan` `check` `perf` `completions` | one subcommand each |
 //! | `launch` | starts ranks on this host and looks after them |
 //! | `bytes` | sizes, read and printed |
+//! | `values` | other values of options, read |
+//! | `settings` | environment variables that nobody reads |
 //! | `svg` | pictures |
 //! | `terminal` | colour and progress, only where somebody looks |
 
@@ -17,8 +19,10 @@ mod launch;
 mod perf;
 mod plan;
 mod run;
+mod settings;
 mod svg;
 mod terminal;
+mod values;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -38,7 +42,7 @@ Exit codes:
   2  the command line makes no sense
   `ringtree run` passes on the exit code of the first rank that fails (128 + number for a signal).";
 
-/// Collective communication for hosts and GPUs: all-reduce, all-gather and their family between the ranks of a job.
+/// Collective communication: all-reduce, all-gather and their family between the ranks of a job. This version joins the ranks of one host.
 #[derive(Parser)]
 #[command(version, after_help = EXAMPLES, max_term_width = 120, arg_required_else_help = true)]
 struct Cli {

@@ -20,7 +20,7 @@ use std::time::Duration;
     not be started.")]
 pub(crate) struct Options {
     /// How many ranks
-    #[arg(short = 'g', long = "ranks", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    #[arg(short = 'g', long = "ranks", value_name = "N", value_parser = crate::values::ranks)]
     ranks: u32,
     /// Put `[rank]` before each line
     #[arg(long)]

@@ -59,11 +59,16 @@ impl Level {
         static LEVEL: OnceLock<Result<Level>> = OnceLock::new();
         LEVEL
             .get_or_init(|| {
-                let highest = Level::ALL.into_iter().rev().find(|level| level.available()).unwrap_or(Level::Portable);
                 let wish = std::env::var_os(VARIABLE).map(|value| value.to_string_lossy().into_owned());
-                lowered(highest, wish.as_deref())
+                Level::wished(wish.as_deref())
             })
             .clone()
+    }
+
+    /// The highest level that this processor has, or what that wish lowers it to.
+    pub fn wished(wish: Option<&str>) -> Result<Level> {
+        let highest = Level::ALL.into_iter().rev().find(|level| level.available()).unwrap_or(Level::Portable);
+        lowered(highest, wish)
     }
 }
 

@@ -2,7 +2,9 @@
 
 use super::finding::Finding;
 use crate::bytes::human;
+use crate::settings::strangers;
 use ringtree::topo::detect::{Found, Limit};
+use ringtree::{SETTINGS, wrong_settings};
 
 /// Less than this of locked memory is not enough for RDMA.
 const ENOUGH_LOCKED: u64 = 1 << 30;
@@ -12,6 +14,9 @@ const ENOUGH_FILES: u64 = 4096;
 const LITTLE_MEMORY: u64 = 512 << 20;
 /// What Docker gives a container, and too little for libraries that keep their slots there.
 const SMALL_SHM: u64 = 64 << 20;
+
+/// Shown as set, and no further.
+const SECRET: &str = "RINGTREE_SECRET";
 
 /// Everything that [`Found`] tells.
 pub(super) fn findings(found: &Found) -> Vec<Finding> {
@@ -212,7 +217,6 @@ pub(super) fn environment(variable: impl Fn(&str) -> Option<String>) -> Vec<Find
         ("Open MPI", &["OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "PMIX_RANK"]),
         ("PMI", &["PMI_RANK", "PMI_SIZE", "PMI_FD", "PMI_PORT"]),
     ];
-    const SETTINGS: [&str; 3] = ["RINGTREE_TIMEOUT", "RINGTREE_INIT_TIMEOUT", "RINGTREE_DOMAINS"];
     let shown = |name: &&str| variable(name).map(|value| format!("{name}={}", tame(&value)));
     let mut findings = Vec::new();
     for (launcher, names) in LAUNCHERS {
@@ -224,19 +228,36 @@ pub(super) fn environment(variable: impl Fn(&str) -> Option<String>) -> Vec<Find
     if findings.is_empty() {
         findings.push(Finding::ok("launcher", "none: `ringtree run` starts ranks on this host"));
     }
-    let settings: Vec<String> = SETTINGS.iter().filter_map(shown).collect();
+    let wrong = wrong_settings(&variable);
+    let fine = |name: &&&str| **name != SECRET && wrong.iter().all(|(other, _)| other != *name);
+    let settings: Vec<String> = SETTINGS.iter().filter(fine).filter_map(shown).collect();
     if !settings.is_empty() {
         findings.push(Finding::ok("settings", settings.join(" ")));
     }
-    if variable("RINGTREE_SECRET").is_some() {
+    if variable(SECRET).is_some() {
         findings.push(Finding::ok("secret", "RINGTREE_SECRET is set"));
     }
+    let problem = |(_, error): &(&str, _)| {
+        let what: &ringtree::Error = error;
+        Finding::problem("settings", tame(&what.to_string()), "a job refuses to start with it")
+    };
+    findings.extend(wrong.iter().map(problem));
     findings
+}
+
+/// Variables that look like settings and change nothing.
+pub(super) fn unknown(names: impl IntoIterator<Item = String>) -> Vec<Finding> {
+    let finding = |(name, advice): (String, String)| {
+        Finding::note("settings", format!("there is no setting {}", tame(&name)), advice)
+    };
+    strangers(names).into_iter().map(finding).collect()
 }
 
 /// What somebody else put into a variable, fit to be printed.
 fn tame(value: &str) -> String {
-    value.chars().take(64).flat_map(char::escape_default).collect()
+    let tamed =
+        |letter: char| if letter.is_control() { letter.escape_default().to_string() } else { letter.to_string() };
+    value.chars().take(200).map(tamed).collect()
 }
 
 /// How ranks can reach each other.
@@ -331,5 +352,23 @@ mod tests {
         assert!(text.contains("torchrun: RANK=3"));
         assert!(!text.contains("hush") && !text.contains('\x1b'), "{text}");
         assert!(environment(|_| None)[0].what.contains("ringtree run"));
+    }
+
+    #[test]
+    fn settings_that_make_no_sense_are_problems_and_those_that_do_not_exist_are_noted() {
+        let set = |name: &str| match name {
+            "RINGTREE_TIMEOUT" => Some("abc".to_string()),
+            "RINGTREE_ALGORITHM" => Some("ring".to_string()),
+            _ => None,
+        };
+        let findings = environment(set);
+        let of_settings = |level: Level| {
+            let found = findings.iter().find(|finding| finding.name == "settings" && finding.level == level);
+            &found.unwrap_or_else(|| panic!("{findings:?}")).what
+        };
+        assert!(of_settings(Level::Ok).contains("RINGTREE_ALGORITHM=ring"));
+        assert!(of_settings(Level::Problem).contains("RINGTREE_TIMEOUT is 'abc'"), "{findings:?}");
+        let unknown = unknown(["RINGTREE_TIMEOUT".to_string(), "RINGTREE_TIMEOOT".to_string()]);
+        assert!(unknown.len() == 1 && unknown[0].advice.contains("RINGTREE_TIMEOUT"), "{unknown:?}");
     }
 }

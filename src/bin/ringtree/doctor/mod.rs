@@ -50,6 +50,7 @@ pub(crate) fn main(options: &Options) -> Outcome {
     let mut findings = machine::findings(&found);
     findings.extend(probes::findings(found.limits.ptrace_scope));
     findings.extend(machine::environment(|name| std::env::var(name).ok()));
+    findings.extend(machine::unknown(crate::settings::names()));
     findings.extend(machine::transports());
     findings.extend(machine::unseen(&found));
     if options.json {

@@ -54,6 +54,11 @@ const NOT_STARTED: u8 = 127;
 ///
 /// Must be called on a thread that lives as long as the job (the main thread): the kernel ends the ranks when it ends.
 pub(crate) fn launch(job: &Job) -> Result<u8, Failure> {
+    // Every rank would refuse to start with it; once is enough.
+    if let Some((_, error)) = ringtree::wrong_settings(|name| std::env::var(name).ok()).into_iter().next() {
+        return Err(Failure::Usage(error.to_string()));
+    }
+    crate::settings::warn_of_strangers();
     let signals =
         watch::Signals::block().map_err(|error| Failure::Failed(format!("signals can't be watched: {error}")))?;
     let id = job_id()?;

@@ -1,6 +1,6 @@
 //! Where rows come from.
 
-use super::row::{Case, Kind, Row, Timing};
+use super::row::{Kind, Row};
 use crate::Failure;
 use std::collections::VecDeque;
 use std::io::Read;
@@ -22,12 +22,6 @@ pub(super) trait Source {
     fn expected(&self) -> usize;
     /// The next case's rows; nothing after the last.
     fn next_pair(&mut self) -> Result<Option<Pair>, Failure>;
-}
-
-/// A row of a case that was not measured.
-pub(super) fn nothing(case: &Case) -> Row {
-    let timing = Timing { median: 0.0, min: 0.0, p99: 0.0, iterations: 0, wrong: None };
-    Row { library: "ringtree".to_string(), case: *case, in_place: false, timing }
 }
 
 /// Rows that were printed with `--json`.

@@ -36,15 +36,10 @@ use std::path::Path;
 
 pub(crate) fn main(options: &Options) -> Outcome {
     if options.dry_run {
-        let cases = options.cases(options.ranks())?;
-        print(&table::header(&options.describe(options.ranks())));
-        for case in &cases {
-            let unmeasured = measure::nothing(case);
-            print(&table::line(Some(&unmeasured), None));
-        }
-        return Ok(());
+        return dry_run(options);
     }
     if let Some(path) = &options.plot {
+        is_a_picture(path)?;
         try_to_write(path)?;
     }
     let Some(path) = &options.from else { return ranks::run(options) };
@@ -54,6 +49,18 @@ pub(crate) fn main(options: &Options) -> Outcome {
         report.add(pair);
     }
     report.end(options)
+}
+
+/// Prints what would be measured: the rows without what they would say.
+fn dry_run(options: &Options) -> Outcome {
+    let cases = options.cases(options.ranks())?;
+    if !options.json {
+        print(&table::header(&options.describe(options.ranks())));
+    }
+    for case in &cases {
+        print(&if options.json { format!("{}\n", case.to_json()) } else { table::planned(case) });
+    }
+    Ok(())
 }
 
 /// Ends the report of the rank that has one.
@@ -111,6 +118,18 @@ impl Report {
             0 => Ok(()),
             _ => Err(Failure::Failed(format!("{wrong} of {} measurements had wrong results", self.rows.len()))),
         }
+    }
+}
+
+/// Refuses a name that promises another kind of picture.
+fn is_a_picture(path: &Path) -> Outcome {
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some("svg") | None => Ok(()),
+        Some(other) => Err(Failure::Usage(format!(
+            "--plot draws SVG, and {} ends in .{other}: name it {}",
+            path.display(),
+            path.with_extension("svg").display()
+        ))),
     }
 }
 

@@ -1,11 +1,14 @@
 //! The options of `ringtree perf`: nccl-tests' letters, and what its programs have no word for.
 
 use super::row::{Case, Kind};
-use super::sizes::{Stride, elements, sizes};
+use super::sizes::{Stride, elements, sizes, whole_elements};
 use crate::Failure;
 use crate::bytes;
+use crate::values::{
+    Many, Named, Wish, algorithm_or_auto, at_least, dtypes, named, ranks, reductions, transport, whole,
+};
 use clap::Args;
-use ringtree::{DataType, Reduction};
+use ringtree::{DataType, Reduction, Transport};
 use std::path::PathBuf;
 
 /// More sizes than this are a slip of the pen.
@@ -27,8 +30,8 @@ Exit codes: 0 all right, 1 a result was wrong or something failed, 2 the command
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Options {
-    /// all_reduce, all_gather, reduce_scatter, broadcast, reduce, gather, scatter, alltoall or sendrecv
-    #[arg(value_name = "COLLECTIVE", value_parser = kind)]
+    /// What to measure
+    #[arg(value_name = "COLLECTIVE", value_parser = kind())]
     pub(super) kind: Kind,
     /// The smallest size, in bytes; K, M, G are powers of 1024
     #[arg(short = 'b', long = "minbytes", value_name = "SIZE", default_value = "32M", value_parser = bytes::parse)]
@@ -40,37 +43,37 @@ pub(crate) struct Options {
     #[arg(short = 'i', long = "stepbytes", value_name = "SIZE", default_value = "1M", value_parser = bytes::parse)]
     step: u64,
     /// From one size to the next: so many times as much (in place of -i)
-    #[arg(short = 'f', long = "stepfactor", value_name = "FACTOR", value_parser = clap::value_parser!(u64).range(2..))]
+    #[arg(short = 'f', long = "stepfactor", value_name = "FACTOR", value_parser = at_least(2u64))]
     factor: Option<u64>,
     /// Calls measured per size; 0 goes by time, see --min-time
-    #[arg(short = 'n', long = "iters", value_name = "N", default_value_t = 0)]
+    #[arg(short = 'n', long = "iters", value_name = "N", default_value_t = 0, value_parser = at_least(0u64))]
     pub(super) iterations: u64,
     /// Calls before measuring
-    #[arg(short = 'w', long = "warmup_iters", value_name = "N", default_value_t = 1)]
+    #[arg(short = 'w', long = "warmup_iters", value_name = "N", default_value_t = 1, value_parser = at_least(0u64))]
     pub(super) warm_up: u64,
     /// Check the results (1) or not (0)
-    #[arg(short = 'c', long = "check", value_name = "0|1", default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=1))]
+    #[arg(short = 'c', long = "check", value_name = "0|1", default_value_t = 1, value_parser = whole(0..=1u8))]
     pub(super) check: u8,
-    /// sum, prod, min, max, avg, mulsum or all
-    #[arg(short = 'o', long = "op", value_name = "OP", default_value = "sum", value_parser = reductions)]
+    /// How elements are combined
+    #[arg(short = 'o', long = "op", value_name = "OP", default_value = "sum", value_parser = reductions())]
     reductions: Many<Reduction>,
-    /// i8, u8, i32, u32, i64, u64, f16, f32, f64, bf16, f8e4m3, f8e5m2 (or int8, half, float …) or all
-    #[arg(short = 'd', long = "datatype", value_name = "TYPE", default_value = "f32", value_parser = types)]
+    /// The element type; other libraries' names (int8, half, float) are taken as well
+    #[arg(short = 'd', long = "datatype", value_name = "TYPE", default_value = "f32", value_parser = dtypes())]
     types: Many<DataType>,
     /// The root's rank, or all
     #[arg(short = 'r', long = "root", value_name = "ROOT", default_value = "0", value_parser = root, allow_negative_numbers = true)]
     root: Root,
     /// Calls that are grouped into one
-    #[arg(short = 'm', long = "agg_iters", value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    #[arg(short = 'm', long = "agg_iters", value_name = "N", default_value_t = 1, value_parser = whole(1..=1024u32))]
     pub(super) aggregate: u32,
     /// 0 or blocking: a call returns with its result; 1 or async: calls of a batch are started, then waited for
     #[arg(short = 'z', value_name = "MODE", default_value = "blocking", value_parser = waits)]
     pub(super) asynchronous: Mode,
     /// How many ranks
-    #[arg(short = 'g', long = "ranks", value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    #[arg(short = 'g', long = "ranks", value_name = "N", default_value_t = 2, value_parser = ranks)]
     ranks: u32,
     /// Ranks are threads of one process, not processes; a number here is that of -g
-    #[arg(short = 't', long = "threads", value_name = "N", num_args = 0..=1, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    #[arg(short = 't', long = "threads", value_name = "N", num_args = 0..=1, value_parser = ranks)]
     threads: Option<Option<u32>>,
     /// Least time spent on one size, in seconds, when -n is 0
     #[arg(long, value_name = "SECONDS", default_value_t = 0.2, value_parser = seconds)]
@@ -81,12 +84,12 @@ pub(crate) struct Options {
     /// Write new input before every call, outside the time
     #[arg(long)]
     pub(super) dirty: bool,
-    /// Force an algorithm; `ringtree plan` lists them
-    #[arg(long, value_name = "ALGORITHM")]
-    pub(super) algorithm: Option<String>,
-    /// Force a transport: local or shm
-    #[arg(long, value_name = "TRANSPORT")]
-    pub(super) transport: Option<String>,
+    /// Force an algorithm; `ringtree plan` says which there are for a call, and what they cost
+    #[arg(long, value_name = "ALGORITHM", value_parser = algorithm_or_auto())]
+    pub(super) algorithm: Option<Wish>,
+    /// Force a transport
+    #[arg(long, value_name = "TRANSPORT", value_parser = transport())]
+    pub(super) transport: Option<Transport>,
     /// Print one JSON object a line, in place of the table
     #[arg(long)]
     pub(super) json: bool,
@@ -101,10 +104,6 @@ pub(crate) struct Options {
     pub(super) from: Option<PathBuf>,
 }
 
-/// One or all of something.
-#[derive(Clone, Debug)]
-struct Many<T>(Vec<T>);
-
 #[derive(Clone, Copy, Debug)]
 enum Root {
     One(u32),
@@ -118,33 +117,8 @@ pub(super) enum Mode {
     Async,
 }
 
-fn kind(text: &str) -> Result<Kind, String> {
-    let names = || Kind::ALL.map(Kind::name).join(", ");
-    Kind::from_name(text).ok_or_else(|| format!("there is no such collective; there are {}", names()))
-}
-
-fn reductions(text: &str) -> Result<Many<Reduction>, String> {
-    let names = || Reduction::ALL.map(Reduction::name).join(", ");
-    match text {
-        "all" => Ok(Many(Reduction::ALL.to_vec())),
-        name => {
-            let one = Reduction::from_name(name)
-                .ok_or_else(|| format!("there is no such operation; there are {}, all", names()))?;
-            Ok(Many(vec![one]))
-        }
-    }
-}
-
-fn types(text: &str) -> Result<Many<DataType>, String> {
-    let names = || DataType::ALL.map(DataType::name).join(", ");
-    match text {
-        "all" => Ok(Many(DataType::ALL.to_vec())),
-        name => {
-            let one = DataType::from_name(name)
-                .ok_or_else(|| format!("there is no such type; there are {}, all", names()))?;
-            Ok(Many(vec![one]))
-        }
-    }
+fn kind() -> Named<Kind> {
+    named(&Kind::ALL, Kind::name, Kind::from_name)
 }
 
 fn root(text: &str) -> Result<Root, String> {
@@ -224,6 +198,7 @@ impl Options {
                 for &root in &roots {
                     let case = |&bytes: &u64| {
                         let count = elements(self.kind, bytes, dtype.size() as u64, ranks as u64);
+                        let bytes = whole_elements(self.kind, bytes, dtype.size() as u64, ranks as u64);
                         Case { kind: self.kind, ranks, bytes, count, dtype, reduction, root }
                     };
                     cases.extend(sizes.iter().map(case));
@@ -248,10 +223,12 @@ impl Options {
         let checked = if self.check == 1 { "checked" } else { "not checked" };
         let memory = if self.registered { "registered" } else { "plain" };
         let dirty = if self.dirty { ", inputs written anew before each call" } else { "" };
-        let forced = |what: &Option<String>, variable: &str| {
+        let forced = |what: Option<&'static str>, variable: &str| {
             let environment = || std::env::var(variable).ok().map(|value| format!("{value} ({variable})"));
-            what.clone().or_else(environment).unwrap_or_else(|| "chosen by the library".to_string())
+            let named = what.map(String::from).or_else(environment);
+            named.filter(|name| name != "auto").unwrap_or_else(|| "chosen by the library".to_string())
         };
+        let algorithm = self.algorithm.map(Wish::name);
         vec![
             format!("ringtree {} {}: {ranks} ranks, {how}", env!("CARGO_PKG_VERSION"), self.kind),
             format!(
@@ -260,8 +237,8 @@ impl Options {
             ),
             format!(
                 "{memory} memory{dirty}; algorithm {}; transport {}",
-                forced(&self.algorithm, "RINGTREE_ALGORITHM"),
-                forced(&self.transport, "RINGTREE_TRANSPORT")
+                forced(algorithm, "RINGTREE_ALGORITHM"),
+                forced(self.transport.map(Transport::name), "RINGTREE_TRANSPORT")
             ),
         ]
     }
@@ -357,10 +334,10 @@ mod tests {
             ("all_reduce -f 1", "2"),
             ("all_reduce -o median", "sum, prod"),
             ("all_reduce -d f128", "bf16"),
-            ("allreduce", "all_reduce, all_gather"),
+            ("allreduce", "'all_reduce'"),
             ("all_reduce -b 12X", "64K"),
             ("all_reduce -z maybe", "blocking (0)"),
-            ("all_reduce -g 0", "1..=4096"),
+            ("all_reduce -g 0", "1 to 4096"),
         ] {
             let message = refused(line);
             assert!(message.contains(advice), "{line}: {message}");

@@ -3,13 +3,14 @@
 use super::measure::{Pair, Source};
 use super::options::Options;
 use super::rank::Rank;
-use super::row::{Case, Row};
+use super::row::{Case, Kind, Row};
 use super::{Report, finish};
 use crate::launch::{self, Job, Output};
 use crate::{Failure, Outcome};
 use ringtree::boot::detect;
-use ringtree::plan::Algorithm;
-use ringtree::{Communicator, Config};
+use ringtree::plan::{Algorithm, Plan, Tuning, World};
+use ringtree::types::Call;
+use ringtree::{Communicator, Config, Reduction};
 use std::time::Duration;
 
 /// Measures in the way that the options and the environment ask for.
@@ -27,25 +28,21 @@ pub(super) fn run(options: &Options) -> Outcome {
     }
     match Communicator::try_from_env(&config).map_err(Failure::failed)? {
         Some(communicator) => one_rank(options, &communicator, forced),
-        None => processes(options),
+        None => processes(options, forced),
     }
 }
 
 fn config(options: &Options) -> Result<Config, Failure> {
     let mut config = Config::from_env().map_err(Failure::failed)?;
-    if let Some(name) = options.algorithm.as_deref().filter(|name| *name != "auto") {
-        config.algorithm = Some(ringtree::algorithm(name).map_err(|error| Failure::Usage(error.to_string()))?);
-    }
-    if let Some(name) = &options.transport {
-        config.transport = name.parse().map_err(|error: ringtree::Error| Failure::Usage(error.to_string()))?;
-    }
+    config.algorithm = options.algorithm.map_or(config.algorithm, |wish| wish.0);
+    config.transport = options.transport.unwrap_or(config.transport);
     Ok(config)
 }
 
 /// Starts this very command once for each rank.
-fn processes(options: &Options) -> Outcome {
+fn processes(options: &Options, forced: Option<Algorithm>) -> Outcome {
     // Nonsense is refused once, not by every rank.
-    options.cases(options.ranks())?;
+    refuse(&options.cases(options.ranks())?, forced)?;
     let program =
         std::env::current_exe().map_err(|error| Failure::Failed(format!("this program can't find itself: {error}")))?;
     let job = Job {
@@ -61,7 +58,25 @@ fn processes(options: &Options) -> Outcome {
     }
 }
 
+/// Refuses an algorithm that can't do what is to be measured. Which domains the ranks will be in, and so whether there is a hierarchy, only
+/// they know.
+fn refuse(cases: &[Case], forced: Option<Algorithm>) -> Outcome {
+    let Some(algorithm) = forced.filter(|algorithm| *algorithm != Algorithm::Hierarchy) else { return Ok(()) };
+    let tuning = Tuning { algorithm: Some(algorithm), windows: true, ..Tuning::default() };
+    for case in cases {
+        let Kind::Collective(collective) = case.kind else { continue };
+        let (reduction, root) = (case.reduction.unwrap_or(Reduction::Sum), case.root.unwrap_or(0));
+        let call = Call::new(collective, case.dtype, reduction, root, case.count);
+        if let Err(refusal) = Plan::new(&World::flat(case.ranks), &call, &tuning) {
+            let advice = format!("`ringtree plan {} -g {}` lists what can be forced", case.kind, case.ranks);
+            return Err(Failure::Usage(format!("{algorithm} is forced: {refusal}. {advice}")));
+        }
+    }
+    Ok(())
+}
+
 fn threads(options: &Options, config: &Config, forced: Option<Algorithm>) -> Outcome {
+    refuse(&options.cases(options.ranks())?, forced)?;
     let communicators = Communicator::local_with(options.ranks() as usize, config).map_err(Failure::failed)?;
     std::thread::scope(|scope| {
         let mut others = Vec::new();

@@ -92,6 +92,22 @@ pub(super) struct Row {
     pub(super) timing: Timing,
 }
 
+impl Case {
+    /// The case alone, as `--dry-run --json` prints it: the fields of a row that are known before it is measured.
+    pub(super) fn to_json(self) -> String {
+        json!({
+            "coll": self.kind.name(),
+            "ranks": self.ranks,
+            "bytes": self.bytes,
+            "count": self.count,
+            "type": self.dtype.name(),
+            "redop": self.reduction.map(Reduction::name),
+            "root": self.root,
+        })
+        .to_string()
+    }
+}
+
 impl Row {
     /// Gigabytes a second: size by time.
     pub(super) fn algorithm_bandwidth(&self) -> f64 {

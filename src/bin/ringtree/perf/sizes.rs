@@ -24,11 +24,22 @@ pub(super) fn sizes(first: u64, last: u64, stride: Stride) -> impl Iterator<Item
 /// Elements of a call of that size: of the whole vector, or of one rank's block where the vector is made of blocks. At least one, so that
 /// 8 bytes between 4 ranks move 16.
 pub(super) fn elements(kind: Kind, bytes: u64, element: u64, ranks: u64) -> u64 {
-    let blocks = match kind {
-        Kind::Collective(collective) if collective.has_blocks() => ranks,
+    (bytes / element / blocks(kind, ranks)).max(1)
+}
+
+/// Blocks of the whole vector.
+fn blocks(kind: Kind, ranks: u64) -> u64 {
+    match kind {
+        Kind::Collective(collective) if collective.has_blocks() => ranks.max(1),
         _ => 1,
-    };
-    (bytes / element / blocks.max(1)).max(1)
+    }
+}
+
+/// The size that a call of so many elements has: what was asked for, rounded down to whole elements, as nccl-tests does. Sizes below the
+/// smallest call stay as they were asked for, so that rows of different numbers of ranks can be compared.
+pub(super) fn whole_elements(kind: Kind, bytes: u64, element: u64, ranks: u64) -> u64 {
+    let blocks = blocks(kind, ranks);
+    bytes.min(elements(kind, bytes, element, ranks).saturating_mul(element).saturating_mul(blocks))
 }
 
 /// busbw = algbw × this: what the links carry for each byte of the vector.
@@ -70,6 +81,13 @@ mod tests {
         assert_eq!((blocks(64, 4), blocks(8, 4), blocks(66, 4)), (4, 1, 4));
         assert_eq!(elements(Kind::Collective(Collective::AllReduce), 64, 4, 4), 16);
         assert_eq!(elements(Kind::SendRecv, 64, 4, 4), 16);
+    }
+
+    #[test]
+    fn sizes_are_those_of_whole_elements_but_never_above_what_was_asked_for() {
+        let size = |bytes, ranks| whole_elements(Kind::Collective(Collective::AllGather), bytes, 4, ranks);
+        assert_eq!((size(64, 4), size(66, 4), size(79, 4), size(8, 4), size(3, 1)), (64, 64, 64, 8, 3));
+        assert_eq!(whole_elements(Kind::SendRecv, 10, 4, 2), 8);
     }
 
     #[test]

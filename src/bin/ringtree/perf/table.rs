@@ -1,6 +1,6 @@
 //! The table that nccl-tests prints: same columns, same footer, so that people and scripts can read it.
 
-use super::row::Row;
+use super::row::{Case, Row};
 use ringtree::{DataType, Reduction};
 use std::fmt::Write;
 
@@ -28,12 +28,21 @@ pub(super) fn header(settings: &[String]) -> String {
 /// One line: what was measured out of place and in place for the same case.
 pub(super) fn line(out_of_place: Option<&Row>, in_place: Option<&Row>) -> String {
     let Some(case) = out_of_place.or(in_place).map(|row| row.case) else { return String::new() };
+    let sides = [side(out_of_place), side(in_place)].join("  ");
+    format!("{}{}\n", call(&case), sides.trim_end())
+}
+
+/// The line of a case that is not measured.
+pub(super) fn planned(case: &Case) -> String {
+    let sides = [side(None), side(None)].join("  ");
+    format!("{}{}\n", call(case), sides.trim_end())
+}
+
+fn call(case: &Case) -> String {
     let redop = case.reduction.map_or("none", Reduction::name);
     let root = case.root.map_or("-1".to_string(), |root| root.to_string());
     let (size, count, name) = (case.bytes, case.count, long_name(case.dtype));
-    let what = format!("{size:>12}{count:>14}{name:>10}{redop:>8}{root:>8}      ");
-    let sides = [side(out_of_place), side(in_place)].join("  ");
-    format!("{what}{}\n", sides.trim_end())
+    format!("{size:>12}{count:>14}{name:>10}{redop:>8}{root:>8}      ")
 }
 
 fn side(row: Option<&Row>) -> String {

@@ -10,18 +10,21 @@ mod words;
 
 use crate::bytes::{self, human};
 use crate::terminal::{Paint, print};
+use crate::values::{MOST_RANKS, Wish, algorithm_or_auto, at_least, collective, dtype, ranks, reduction, whole};
 use crate::{Failure, Outcome};
 use clap::{Args, ValueEnum};
-use ringtree::plan::{Algorithm, Plan, Tuning, World};
+use ringtree::plan::{Plan, Tuning, World};
 use ringtree::sim::{Fabric, MOST_WORK, history, predict};
 use ringtree::types::Call;
-use ringtree::{Collective, DataType, Reduction};
+use ringtree::{Collective, Config, DataType, Domains, Reduction};
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 /// Steps of a rank that are printed without --all.
 const FIRST_STEPS: u64 = 40;
+/// The settings of a job that a plan depends on.
+const HEEDED: [&str; 4] = ["RINGTREE_ALGORITHM", "RINGTREE_CHUNK", "RINGTREE_REPRODUCIBLE", "RINGTREE_DOMAINS"];
 /// Steps and messages that a picture is made from.
 const MOST_DRAWN: usize = 2_000_000;
 
@@ -38,38 +41,38 @@ Nothing is measured or started: a plan is data, and times are predictions of a m
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Options {
-    /// all_reduce, all_gather, reduce_scatter, broadcast, reduce, gather, scatter, alltoall or barrier
-    #[arg(value_name = "COLLECTIVE", value_parser = collective)]
+    /// What to plan
+    #[arg(value_name = "COLLECTIVE", value_parser = collective())]
     collective: Collective,
-    /// How many ranks
-    #[arg(short = 'g', long = "ranks", value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=4096))]
-    ranks: u32,
+    /// How many ranks [default: 4, or those of RINGTREE_DOMAINS]
+    #[arg(short = 'g', long = "ranks", value_name = "N", value_parser = ranks, conflicts_with = "domains")]
+    ranks: Option<u32>,
     /// Size of the vector in bytes; K, M, G are powers of 1024
     #[arg(short = 'b', long = "bytes", value_name = "SIZE", default_value = "64K", value_parser = bytes::parse)]
     bytes: u64,
     /// Element type
-    #[arg(short = 'd', long = "datatype", value_name = "TYPE", default_value = "f32", value_parser = dtype)]
+    #[arg(short = 'd', long = "datatype", value_name = "TYPE", default_value = "f32", value_parser = dtype())]
     dtype: DataType,
-    /// sum, prod, min, max, avg or mulsum
-    #[arg(short = 'o', long = "op", value_name = "OP", default_value = "sum", value_parser = reduction)]
+    /// How elements are combined
+    #[arg(short = 'o', long = "op", value_name = "OP", default_value = "sum", value_parser = reduction())]
     reduction: Reduction,
     /// The root's rank
-    #[arg(short = 'r', long = "root", value_name = "ROOT", default_value_t = 0)]
+    #[arg(short = 'r', long = "root", value_name = "ROOT", default_value_t = 0, value_parser = whole(0..=MOST_RANKS - 1))]
     root: u32,
-    /// Force this algorithm
-    #[arg(long = "algorithm", alias = "algo", value_name = "ALGORITHM", value_parser = algorithm)]
-    algorithm: Option<Algorithm>,
+    /// Force this algorithm [default: RINGTREE_ALGORITHM, or auto]
+    #[arg(long = "algorithm", alias = "algo", value_name = "ALGORITHM", value_parser = algorithm_or_auto())]
+    algorithm: Option<Wish>,
     /// Sizes of the domains (caches, NUMA nodes, hosts) that ranks share, as 4,4 (RINGTREE_DOMAINS of a real job); in place of -g
-    #[arg(long, value_name = "N,N,...", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=4096))]
+    #[arg(long, value_name = "N,N,...", value_delimiter = ',', value_parser = ranks)]
     domains: Vec<u32>,
     /// At most so many channels
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = at_least(1u32))]
     channels: Option<u32>,
-    /// Bytes of one message
+    /// Bytes of one message [default: RINGTREE_CHUNK, or what suits the algorithm]
     #[arg(long, value_name = "SIZE", value_parser = bytes::parse)]
     chunk: Option<u64>,
     /// Cores that the ranks share, when fewer than ranks
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = whole(0..=MOST_RANKS))]
     cores: u32,
     /// Ranks can address each other's buffers, as with registered memory
     #[arg(long)]
@@ -77,14 +80,14 @@ pub(crate) struct Options {
     /// Where a rank sends at least so many bytes, they are copied straight from its private memory
     #[arg(long, value_name = "SIZE", value_parser = bytes::parse)]
     fetch_from: Option<u64>,
-    /// The bits must not depend on size, chunks, channels or algorithm
+    /// The bits must not depend on size, chunks, channels or algorithm (RINGTREE_REPRODUCIBLE does the same)
     #[arg(long)]
     reproducible: bool,
     /// What the picture and the simulated time are based on
     #[arg(long, value_enum, default_value_t = FabricName::Host)]
     fabric: FabricName,
     /// Print this rank only
-    #[arg(long, value_name = "RANK")]
+    #[arg(long, value_name = "RANK", value_parser = whole(0..=MOST_RANKS - 1))]
     rank: Option<u32>,
     /// Print every step, not the first 40 of each rank
     #[arg(long)]
@@ -122,40 +125,23 @@ impl FabricName {
     }
 }
 
-fn names<T>(all: &[T], name: fn(&T) -> &'static str) -> String {
-    all.iter().map(name).collect::<Vec<_>>().join(", ")
-}
-
-/// The collective of that name, for clap.
-pub(crate) fn collective(text: &str) -> Result<Collective, String> {
-    let wanted = if text == "all_to_all" { "alltoall" } else { text };
-    let found = Collective::ALL.into_iter().find(|collective| collective.name() == wanted);
-    found.ok_or_else(|| format!("there is no such collective; there are {}", names(&Collective::ALL, |c| c.name())))
-}
-
-/// The algorithm of that name, for clap.
-pub(crate) fn algorithm(text: &str) -> Result<Algorithm, String> {
-    Algorithm::from_name(text)
-        .ok_or_else(|| format!("there is no such algorithm; there are {}", names(&Algorithm::ALL, |a| a.name())))
-}
-
-fn dtype(text: &str) -> Result<DataType, String> {
-    DataType::from_name(text)
-        .ok_or_else(|| format!("there is no such type; there are {}", names(&DataType::ALL, |d| d.name())))
-}
-
-fn reduction(text: &str) -> Result<Reduction, String> {
-    Reduction::from_name(text)
-        .ok_or_else(|| format!("there is no such operation; there are {}", names(&Reduction::ALL, |r| r.name())))
-}
-
 impl Options {
-    fn world(&self) -> Result<World, Failure> {
-        let total: u64 = self.domains.iter().map(|&size| size as u64).sum();
-        match total {
-            0 => Ok(World::flat(self.ranks)),
-            1..=4096 => Ok(World::domains(&self.domains)),
-            _ => Err(Failure::Usage(format!("--domains has {total} ranks together; at most 4096 are planned here"))),
+    fn world(&self, config: &Config) -> Result<World, Failure> {
+        let flat = World::flat(self.ranks.unwrap_or(4));
+        let (sizes, source) = match &config.domains {
+            _ if !self.domains.is_empty() => (&self.domains, "--domains"),
+            Domains::Sizes(sizes) => (sizes, "RINGTREE_DOMAINS"),
+            Domains::Auto | Domains::Flat => return Ok(flat),
+        };
+        let total: u64 = sizes.iter().map(|&size| size as u64).sum();
+        match self.ranks {
+            Some(ranks) if u64::from(ranks) != total => Err(Failure::Usage(format!(
+                "{source} has {total} ranks together, and -g says {ranks}: make them agree"
+            ))),
+            _ if total > u64::from(MOST_RANKS) => Err(Failure::Usage(format!(
+                "{source} has {total} ranks together; at most {MOST_RANKS} are planned here"
+            ))),
+            _ => Ok(World::domains(sizes)),
         }
     }
 
@@ -170,16 +156,16 @@ impl Options {
         Call::new(self.collective, self.dtype, reduction, root, count)
     }
 
-    fn tuning(&self) -> Result<Tuning, Failure> {
+    fn tuning(&self, config: &Config) -> Result<Tuning, Failure> {
         let chunk_bytes = self.chunk.map(|chunk| {
             u32::try_from(chunk)
                 .map_err(|_| Failure::Usage("--chunk is too large: a message has less than 4 GiB".to_string()))
         });
         Ok(Tuning {
-            algorithm: self.algorithm,
-            chunk_bytes: chunk_bytes.transpose()?,
+            algorithm: self.algorithm.map_or(config.algorithm, |wish| wish.0),
+            chunk_bytes: chunk_bytes.transpose()?.or(config.chunk_bytes),
             channels: self.channels,
-            reproducible: self.reproducible,
+            reproducible: self.reproducible || config.reproducible,
             windows: self.windows,
             fetch_from: self.fetch_from.unwrap_or(0),
             cores: self.cores,
@@ -188,11 +174,12 @@ impl Options {
 }
 
 pub(crate) fn main(options: &Options) -> Outcome {
-    let world = options.world()?;
+    let config = Config::from_env().map_err(|error| Failure::Usage(error.to_string()))?;
+    let world = options.world(&config)?;
     if let Some(rank) = options.rank.filter(|&rank| rank >= world.size()) {
         return Err(Failure::Usage(format!("there is no rank {rank}: ranks go from 0 to {}", world.size() - 1)));
     }
-    let (call, tuning) = (options.call(&world), options.tuning()?);
+    let (call, tuning) = (options.call(&world), options.tuning(&config)?);
     let plan = Plan::new(&world, &call, &tuning).map_err(|error| Failure::Usage(error.to_string()))?;
     let simulated = simulate(options, &plan);
     if let Some(path) = &options.svg {
@@ -204,6 +191,11 @@ pub(crate) fn main(options: &Options) -> Outcome {
     }
     let mut out = String::new();
     summary(&mut out, &plan, &tuning);
+    let set = |name: &&str| std::env::var(name).ok().map(|value| format!("{name}={value}"));
+    let environment: Vec<String> = HEEDED.iter().filter_map(set).collect();
+    if !environment.is_empty() {
+        let _ = writeln!(out, "From the environment, where no option says otherwise: {}", environment.join(" "));
+    }
     match &simulated {
         Ok(time) => {
             let _ = writeln!(out, "Simulated step by step on {}: {}", options.fabric.name(), duration(*time));
@@ -253,7 +245,7 @@ fn call_words(plan: &Plan) -> String {
     if call.collective.has_root() {
         let _ = write!(text, ", root {}", call.root);
     }
-    let _ = write!(text, ", {} ranks", world.size());
+    let _ = write!(text, ", {} rank{}", world.size(), if world.size() == 1 { "" } else { "s" });
     if world.domain_count() > 1 {
         let _ = write!(text, " in {} domains", world.domain_count());
     }
@@ -295,9 +287,10 @@ fn summary(out: &mut String, plan: &Plan, tuning: &Tuning) {
 fn steps(out: &mut String, options: &Options, plan: &Plan, rank: u32) {
     for channel in 0..plan.channels() {
         let count = plan.step_count(rank, channel);
+        let s = if count == 1 { "" } else { "s" };
         let title = match plan.channels() {
-            1 => format!("Rank {rank}: {count} steps"),
-            _ => format!("Rank {rank}, channel {channel}: {count} steps"),
+            1 => format!("Rank {rank}: {count} step{s}"),
+            _ => format!("Rank {rank}, channel {channel}: {count} step{s}"),
         };
         let _ = writeln!(out, "\n{}", Paint::stdout().bold(&title));
         let most = if options.all { count } else { count.min(FIRST_STEPS) };

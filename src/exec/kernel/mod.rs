@@ -32,7 +32,7 @@
 //!
 //! ```text
 //!   Kernel ── select: type × reduction × level ──> a loop of fold ── made of ──> number, narrow: widen, combine, round
-//!   copy ──────────────────────────────────────────────────────────────────────> stream: non-temporal stores
+//!   copy ──────────────────────────────────────────────────────────────────────> short, or stream: non-temporal stores
 //! ```
 //!
 //! Everything goes through raw pointers by value: the memory may be mapped by other processes, so no reference to it is
@@ -43,6 +43,7 @@ mod level;
 mod narrow;
 mod number;
 mod select;
+mod short;
 mod stream;
 #[cfg(test)]
 mod tests;

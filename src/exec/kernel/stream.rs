@@ -9,6 +9,7 @@ use super::Sink;
 use super::level::Isa;
 #[cfg(target_arch = "x86_64")]
 use super::level::Level;
+use super::short::{SHORT, copy_line, copy_short};
 use crate::sys::cache::fetch;
 use std::ptr;
 
@@ -28,7 +29,7 @@ const SPAN: usize = 8192;
 /// other.
 #[inline]
 pub unsafe fn copy(source: *const u8, sinks: &[Sink], bytes: usize) {
-    if bytes <= LINE {
+    if bytes <= SHORT && sinks.iter().all(|sink| !sink.stream) {
         for sink in sinks {
             // SAFETY: the caller's contract.
             unsafe { copy_to_one(source, *sink, bytes) };
@@ -46,55 +47,25 @@ pub unsafe fn copy(source: *const u8, sinks: &[Sink], bytes: usize) {
 /// As for [`copy`].
 #[inline(always)]
 pub unsafe fn copy_to_one(source: *const u8, sink: Sink, bytes: usize) {
-    // SAFETY: the caller's contract; up to a line, `bytes` is at most that.
+    // SAFETY: the caller's contract; nothing is longer than it may be, and a sink that is not the source does not overlap it.
     unsafe {
-        if bytes > LINE {
+        if bytes > SHORT || sink.stream {
             copy_lines(source, &[sink], bytes);
-        } else if !ptr::eq(source, sink.at) {
+        } else if ptr::eq(source, sink.at) {
+        } else if bytes > LINE {
+            copy_short(source, sink.at, bytes);
+        } else {
             copy_line(source, sink.at, bytes);
         }
     }
 }
 
-/// At most a line, without a call: two loads and stores that overlap, of the largest size that fits.
-///
-/// # Safety
-///
-/// `from` is valid for reads and `to` for writes of `bytes <= LINE` bytes; they do not overlap.
-#[inline(always)]
-unsafe fn copy_line(from: *const u8, to: *mut u8, bytes: usize) {
-    // SAFETY: each pair of accesses covers `0..size` and `bytes - size..bytes` with `size <= bytes <= 2 * size`; both values are
-    // read before either is written.
-    unsafe {
-        macro_rules! ends {
-            ($word:ty) => {{
-                let last = bytes - size_of::<$word>();
-                let (a, b) = (from.cast::<$word>().read_unaligned(), from.add(last).cast::<$word>().read_unaligned());
-                to.cast::<$word>().write_unaligned(a);
-                to.add(last).cast::<$word>().write_unaligned(b);
-            }};
-        }
-        if bytes >= 32 {
-            ends!([u128; 2])
-        } else if bytes >= 16 {
-            ends!(u128)
-        } else if bytes >= 8 {
-            ends!(u64)
-        } else if bytes >= 4 {
-            ends!(u32)
-        } else if bytes >= 2 {
-            ends!(u16)
-        } else if bytes == 1 {
-            to.write(from.read());
-        }
-    }
-}
-
-/// More than that.
+/// What is long, or goes round the caches.
 ///
 /// # Safety
 ///
 /// As for [`copy`].
+#[inline(never)]
 unsafe fn copy_lines(source: *const u8, sinks: &[Sink], bytes: usize) {
     let span = if sinks.len() == 1 { bytes } else { SPAN };
     let mut at = 0;

@@ -363,7 +363,9 @@ fn a_fold_of_4096_operands_into_one_of_them_adds_them_all() {
 
 #[test]
 fn a_copy_keeps_every_bit_with_plain_and_streaming_stores() {
-    for length in [0usize, 1, 63, 64, 65, 129, 4097, 20_001] {
+    for length in
+        [0usize, 1, 2, 3, 7, 15, 16, 31, 33, 63, 64, 65, 127, 128, 129, 1000, 4097, 16 << 10, (16 << 10) + 1, 20_001]
+    {
         let content = elements(DataType::U8, length, length as u64);
         for misaligned in [0, 1, 31] {
             for (sinks, streamed, in_place) in [(1, 0, false), (1, 1, false), (2, 2, false), (3, 5, true), (1, 1, true)]

@@ -27,8 +27,9 @@ use std::ptr;
 /// them.
 const SPAN_BYTES: usize = 4096;
 
-/// Up to so many elements are taken one by one: a block that is filled up costs about 125 instructions, an element about 8.
-const FEW: usize = 8;
+/// Up to so many elements are taken one by one: a block that is filled up costs about 125 instructions, an element about 8. All-reduce of
+/// 16 f32 between two near cores of a Zen 2: 170 ns, 180 as a block.
+const FEW: usize = 16;
 
 /// One fold, with what the kernel adds to the caller's arguments.
 pub(super) struct Work<'a> {
@@ -63,10 +64,10 @@ pub(super) unsafe fn run<T: Number, O: Combine, L: Isa>(work: &Work<'_>) {
     };
     // SAFETY: as above.
     unsafe {
-        if work.count - done <= FEW {
-            few::<T, O>(work, done);
-        } else {
-            many::<T, O, L>(work, done);
+        match work.count - done {
+            0 => {}
+            1..=FEW => few::<T, O>(work, done),
+            _ => many::<T, O, L>(work, done),
         }
     }
     fence(work.sinks);

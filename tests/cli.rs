@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 /// Nothing here takes that long unless it hangs.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-const SUBCOMMANDS: [&str; 6] = ["doctor", "run", "plan", "check", "perf", "completions"];
+const SUBCOMMANDS: [&str; 7] = ["doctor", "topo", "run", "plan", "check", "perf", "completions"];
 
 fn ringtree(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ringtree"));
@@ -452,6 +452,28 @@ fn a_dry_run_prints_what_would_be_measured_and_no_times() {
     assert_eq!((&case["bytes"], &case["count"], &case["us_median"]), (&64.into(), &4.into(), &serde_json::Value::Null));
     let table = succeeds(&["perf", "all_reduce", "-b", "8", "-e", "8", "--dry-run"]);
     assert!(!table.contains("0.00"), "{table}");
+}
+
+#[test]
+fn this_host_is_drawn_written_and_read_back() {
+    let (text, xml, picture) = (Scratch::new("host.txt"), Scratch::new("host.xml"), Scratch::new("host.svg"));
+    let own = succeeds(&["topo", "--text"]);
+    std::fs::write(&text.0, &own).unwrap();
+    assert_eq!(succeeds(&["topo", "--text", "--from", text.path()]), own);
+    std::fs::write(&xml.0, succeeds(&["topo", "--xml", "--svg", picture.path()])).unwrap();
+    let tree = succeeds(&["topo", "--from", xml.path()]);
+    assert!(tree.contains("node 0: processors"), "{tree}");
+    assert!(std::fs::read_to_string(&picture.0).unwrap().contains("processors"));
+    let published = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/topologies/gb300-two-trays.xml");
+    assert!(succeeds(&["topo", "--from", published]).matches("architecture 103").count() > 1);
+    for (args, advice) in [
+        (&["topo", "--from", "/no/such/file"][..], "can't be read"),
+        (&["topo", "--from", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")], "ringtree-host 1"),
+        (&["topo", "--xml", "--from", published], "several hosts"),
+    ] {
+        let output = output(args);
+        assert!(!output.status.success() && self::text(&output.stderr).contains(advice), "{args:?}");
+    }
 }
 
 #[test]

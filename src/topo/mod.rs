@@ -2,10 +2,12 @@
 //!
 //! | file | idea | may know |
 //! |---|---|---|
-//! | `graph` | packages, NUMA nodes, cache domains, cores; a text form, written and read back | nothing but its arguments |
+//! | `graph` | processors, caches, PCI functions, GPUs, NICs, and how near they are; a text form | nothing but its arguments |
+//! | `xml` | NCCL's topology files, read and written | the graph |
 //! | `detect` | reads the host and its limits from sysfs, procfs and cgroups | a directory to read below, so that tests hand it fake trees |
 //!
 //! Nothing here fails because a machine is odd: what could not be seen is listed with the reason, and the rest goes on.
 
 pub mod detect;
 pub mod graph;
+pub mod xml;

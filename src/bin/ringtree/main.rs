@@ -2,7 +2,7 @@
 //!
 //! | file | idea |
 //! |---|---|
-//! | `doctor` `run` `plan` `check` `perf` `completions` | one subcommand each |
+//! | `doctor` `topo` `run` `plan` `check` `perf` `completions` | one subcommand each |
 //! | `launch` | starts ranks on this host and looks after them |
 //! | `bytes` | sizes, read and printed |
 //! | `values` | other values of options, read |
@@ -22,6 +22,7 @@ mod run;
 mod settings;
 mod svg;
 mod terminal;
+mod topo;
 mod values;
 
 use clap::{Parser, Subcommand};
@@ -30,6 +31,7 @@ use std::process::ExitCode;
 const EXAMPLES: &str = "\
 Examples:
   ringtree doctor                                 what this machine offers, and what limits it
+  ringtree topo --svg host.svg                    what this host is made of, with a picture
   ringtree perf all_reduce -g 2                   measure an all-reduce between two ranks, started by itself
   ringtree perf all_gather -b 8 -e 128M -f 2 -g 4 sizes from 8 B to 128 MiB, doubling
   ringtree run -g 4 --tag-output -- ./train       four ranks of a program on this host
@@ -53,6 +55,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Doctor(doctor::Options),
+    Topo(topo::Options),
     Check(check::Options),
     Perf(Box<perf::Options>),
     Plan(Box<plan::Options>),
@@ -84,6 +87,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Check(options) => check::main(&options),
         Command::Doctor(options) => doctor::main(&options),
+        Command::Topo(options) => topo::main(&options),
         Command::Perf(options) => perf::main(&options),
         Command::Plan(options) => plan::main(&options),
         Command::Run(options) => run::main(options),

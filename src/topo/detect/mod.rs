@@ -6,7 +6,9 @@
 //! | file | idea |
 //! |---|---|
 //! | `read` | bounded reading of small files, and the list of what was not there |
-//! | `host` | sysfs to [`Host`] |
+//! | `host` | sysfs to [`Host`]: packages, nodes, caches, cores |
+//! | `pci` | sysfs to its PCI tree |
+//! | `nets` | sysfs to its network interfaces and RDMA devices |
 //! | `home` | the cache and the node that a rank is bound to |
 //! | `limits` | what the kernel lets this process use |
 //! | `cgroup` | quota and memory limit of the control group, versions 1 and 2 |
@@ -16,6 +18,8 @@ mod cgroup;
 mod home;
 mod host;
 mod limits;
+mod nets;
+mod pci;
 mod read;
 mod room;
 
@@ -43,7 +47,10 @@ pub struct Found {
 /// Looks at this machine, or at a tree of files laid out like one.
 pub fn detect(root: &Path) -> Found {
     let mut tree = Tree::at(root);
-    let host = host::read_host(&mut tree);
+    let mut host = host::read_host(&mut tree);
+    pci::read_functions(&tree, &mut host);
+    nets::read_interfaces(&tree, &mut host);
+    nets::read_rdma(&tree, &mut host);
     let limits = limits::read_limits(&mut tree);
     Found { host, limits, unseen: tree.unseen }
 }
@@ -94,6 +101,14 @@ mod tests {
             let path = self.0.join(path);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
+            self
+        }
+
+        /// A link to another path of the tree.
+        pub(super) fn link(&self, path: &str, to: &str) -> &Fake {
+            let path = self.0.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::os::unix::fs::symlink(self.0.join(to), path).unwrap();
             self
         }
 

@@ -39,6 +39,12 @@ impl Tree {
         self.root.join(path.trim_start_matches('/'))
     }
 
+    /// Where a path really leads, below the root; nothing when it leads nowhere, or out of the tree.
+    pub(super) fn real(&self, path: &str) -> Option<String> {
+        let (root, real) = (self.root.canonicalize().ok()?, self.path(path).canonicalize().ok()?);
+        Some(real.strip_prefix(root).ok()?.to_string_lossy().into_owned())
+    }
+
     pub(super) fn exists(&self, path: &str) -> bool {
         self.path(path).exists()
     }

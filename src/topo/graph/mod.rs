@@ -11,13 +11,28 @@
 //! ```
 //!
 //! The levels are lists that point at each other by index, not a tree: on some machines a node spans packages, on others a cache
-//! spans nodes. GPUs and NICs will be further lists.
+//! spans nodes. PCI functions, GPUs and network controllers are further lists; a function hangs at a node.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `cpuset` | sets of hardware threads |
+//! | `pci` | the PCI tree |
+//! | `devices` | GPUs and network interfaces |
+//! | `route` | how near things are, and what fits through between them |
+//! | `text` `devices_text` | the text form |
 #![forbid(unsafe_code)]
 
 mod cpuset;
+mod devices;
+mod devices_text;
+mod pci;
+mod route;
 mod text;
 
 pub use cpuset::{CpuSet, MAX_CPUS};
+pub use devices::{Gpu, Net, NetKind, Nic, NvLink};
+pub use pci::{Address, NoAddress, Pci, parse_speed, speed_text};
+pub use route::{Processor, Reach, Route, Spot, Way};
 pub use text::ParseError;
 
 use alloc::string::String;
@@ -82,6 +97,14 @@ pub struct Host {
     pub caches: Vec<Cache>,
     /// Its cores.
     pub cores: Vec<Core>,
+    /// What its processors are.
+    pub processor: Processor,
+    /// Its PCI functions, a parent before its children. Only those that matter: GPUs, network controllers and what is above them.
+    pub pci: Vec<Pci>,
+    /// Its GPUs.
+    pub gpus: Vec<Gpu>,
+    /// Its network controllers.
+    pub nics: Vec<Nic>,
 }
 
 /// How far apart two hardware threads are, from near to far.
@@ -156,6 +179,36 @@ impl Host {
             }
             seen = seen.union(&core.cpus);
         }
+        self.validate_devices()
+    }
+
+    fn validate_devices(&self) -> Result<(), String> {
+        use alloc::format;
+        let node = |what: &str, index: usize, node: u32| match self.nodes.get(node as usize) {
+            Some(_) => Ok(()),
+            None => Err(format!("{what} {index} names node {node} of {}", self.nodes.len())),
+        };
+        let pci = |what: &str, index: usize, at: u32| match self.pci.get(at as usize) {
+            Some(_) => Ok(()),
+            None => Err(format!("{what} {index} names pci {at} of {}", self.pci.len())),
+        };
+        for (index, function) in self.pci.iter().enumerate() {
+            node("pci", index, function.node)?;
+            let Some(parent) = function.parent else { continue };
+            if parent as usize >= index {
+                return Err(format!("pci {index} hangs below {parent}, which comes after it"));
+            }
+            if self.pci[parent as usize].node != function.node {
+                return Err(format!("pci {index} is at another node than {parent}, which is above it"));
+            }
+        }
+        for (index, gpu) in self.gpus.iter().enumerate() {
+            pci("gpu", index, gpu.pci)?;
+        }
+        for (index, nic) in self.nics.iter().enumerate() {
+            node("nic", index, nic.node)?;
+            nic.pci.map_or(Ok(()), |at| pci("nic", index, at))?;
+        }
         Ok(())
     }
 }
@@ -178,6 +231,56 @@ mod tests {
             ],
             caches: vec![cache("0-1,8-9"), cache("2-3,10-11"), cache("4-5,12-13"), cache("6-7,14-15")],
             cores: (0..8).map(core).collect(),
+            ..Host::default()
+        }
+    }
+
+    /// The same with GPUs and network controllers.
+    ///
+    /// ```text
+    ///   node 0                                        node 1
+    ///    ├─ switch 16 ─┬─ gpu 0 (4 links to gpu 1)      └─ switch 86 ─┬─ switch 87 ── gpu 2
+    ///    │             └─ nic 0                                       └─ nic 2
+    ///    ├─ nic 1, two interfaces
+    ///    └─ gpu 1 (2 links to gpu 2)
+    /// ```
+    pub(super) fn accelerated() -> Host {
+        let function = |address: &str, class: u32, speed: u32, parent: Option<u32>, node: u32| Pci {
+            address: address.parse().unwrap(),
+            class,
+            ids: [0x10de, 0x20b0, 0, 0],
+            speed,
+            width: 16,
+            parent,
+            node,
+        };
+        let link = |target: &str, count| NvLink { target: target.parse().unwrap(), count, class: 0x030200 };
+        let gpu = |pci, dev, links| Gpu { pci, dev, sm: 80, rank: Some(dev), gdr: true, links, c2c: 0 };
+        let net = |name: &str, speed| Net { name: name.into(), speed, port: 1, ..Net::default() };
+        Host {
+            processor: Processor { arch: "x86_64".into(), vendor: "GenuineIntel".into(), family: 6, model: 85 },
+            pci: vec![
+                function("0000:16:00.0", 0x060400, 16_000, None, 0),
+                function("0000:18:00.0", 0x030200, 16_000, Some(0), 0),
+                function("0000:1a:00.0", 0x020700, 16_000, Some(0), 0),
+                function("0000:3a:00.0", 0x020000, 8_000, None, 0),
+                function("0000:3b:00.0", 0x030200, 8_000, None, 0),
+                function("0000:86:00.0", 0x060400, 16_000, None, 1),
+                function("0000:87:00.0", 0x060400, 16_000, Some(5), 1),
+                function("0000:88:00.0", 0x030200, 16_000, Some(6), 1),
+                function("0000:8a:00.0", 0x020700, 16_000, Some(5), 1),
+            ],
+            gpus: vec![
+                gpu(1, 0, vec![link("0000:3b:00.0", 4)]),
+                gpu(4, 1, vec![link("0000:18:00.0", 4), link("0000:88:00.0", 2)]),
+                gpu(7, 2, vec![link("0000:3b:00.0", 2)]),
+            ],
+            nics: vec![
+                Nic { pci: Some(2), node: 0, nets: vec![net("mlx5_0", 200_000)] },
+                Nic { pci: Some(3), node: 0, nets: vec![net("eth0", 10_000), net("eth1", 100_000)] },
+                Nic { pci: Some(8), node: 1, nets: vec![net("mlx5_1", 200_000)] },
+            ],
+            ..two_sockets()
         }
     }
 
@@ -198,6 +301,22 @@ mod tests {
         let host = two_sockets();
         assert_eq!(host.domain_sizes(&host.cpus()), [4, 4, 4, 4]);
         assert_eq!(host.domain_sizes(&CpuSet::parse("0,1,2,7").unwrap()), [2, 1, 1]);
+    }
+
+    #[test]
+    fn devices_with_loose_ends_are_named() {
+        let broken = |change: fn(&mut Host)| {
+            let mut host = accelerated();
+            assert_eq!(host.validate(), Ok(()));
+            change(&mut host);
+            host.validate().unwrap_err()
+        };
+        assert_eq!(broken(|host| host.pci[1].parent = Some(1)), "pci 1 hangs below 1, which comes after it");
+        assert_eq!(broken(|host| host.pci[3].node = 2), "pci 3 names node 2 of 2");
+        assert_eq!(broken(|host| host.pci[1].node = 1), "pci 1 is at another node than 0, which is above it");
+        assert_eq!(broken(|host| host.gpus[2].pci = 9), "gpu 2 names pci 9 of 9");
+        assert_eq!(broken(|host| host.nics[0].pci = Some(9)), "nic 0 names pci 9 of 9");
+        assert_eq!(broken(|host| host.nics[1].node = 7), "nic 1 names node 7 of 2");
     }
 
     #[test]

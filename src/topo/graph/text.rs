@@ -9,7 +9,7 @@
 //! core 0 package 0 node 0 cache 0 cpus 0
 //! ```
 
-use super::{Cache, Core, CpuSet, Host, Node, Package};
+use super::{Cache, Core, CpuSet, Host, Node, Package, devices_text};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -17,6 +17,9 @@ use core::fmt;
 
 /// More lines than this are refused.
 const MAX_LINES: usize = 1 << 20;
+
+/// What a line may tell of.
+const KINDS: &str = "name, package, node, cache, core, processor, pci, gpu, nic, net";
 
 /// Why a text is not a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,24 +60,24 @@ impl fmt::Display for Host {
             let Core { package, node, cache, cpus } = core;
             writeln!(f, "core {index} package {package} node {node} cache {cache} cpus {cpus}")?;
         }
-        Ok(())
+        devices_text::write(self, f)
     }
 }
 
 /// The words of one line: a kind, a number, then pairs of key and value.
-struct Line<'a> {
-    words: Vec<&'a str>,
+pub(super) struct Line<'a> {
+    pub(super) words: Vec<&'a str>,
 }
 
 impl<'a> Line<'a> {
-    fn value(&self, key: &str) -> Result<&'a str, String> {
+    pub(super) fn value(&self, key: &str) -> Result<&'a str, String> {
         let at = self.words.iter().skip(2).step_by(2).position(|word| *word == key);
         let at = at.ok_or_else(|| format!("'{key}' is missing"))?;
         // An empty value is written as nothing at all, which only the last key of a line can have.
         Ok(self.words.get(2 + 2 * at + 1).copied().unwrap_or(""))
     }
 
-    fn number<T: core::str::FromStr>(&self, key: &str) -> Result<T, String> {
+    pub(super) fn number<T: core::str::FromStr>(&self, key: &str) -> Result<T, String> {
         let value = self.value(key)?;
         value.parse().map_err(|_| format!("'{key}' should be a number in range, and is '{value}'"))
     }
@@ -89,7 +92,7 @@ impl<'a> Line<'a> {
         word.parse().map_err(|_| format!("a number should follow '{}', and '{word}' does", self.words[0]))
     }
 
-    fn index(&self, expected: usize) -> Result<(), String> {
+    pub(super) fn index(&self, expected: usize) -> Result<(), String> {
         let id = self.id()? as usize;
         if id == expected { Ok(()) } else { Err(format!("number {id} where {expected} is next")) }
     }
@@ -148,7 +151,8 @@ impl Host {
                 let (package, node, cache) = (line.number("package")?, line.number("node")?, line.number("cache")?);
                 self.cores.push(Core { cpus: line.cpus()?, package, node, cache });
             }
-            other => return Err(format!("'{other}' is none of name, package, node, cache, core")),
+            _ if devices_text::add(self, line)? => {}
+            other => return Err(format!("'{other}' is none of {KINDS}")),
         }
         Ok(())
     }
@@ -178,15 +182,17 @@ mod tests {
         let fail = |text: &str| Host::parse(text).unwrap_err().to_string();
         assert!(fail("").contains("ringtree-host 1"));
         assert!(fail("hello").starts_with("line 1:"));
-        assert_eq!(fail("ringtree-host 1\n\ngpu 0"), "line 3: 'gpu' is none of name, package, node, cache, core");
+        assert_eq!(fail("ringtree-host 1\n\nfan 0"), format!("line 3: 'fan' is none of {KINDS}"));
         assert!(fail("ringtree-host 1\npackage x cpus 0").contains("'x'"));
         assert!(fail("ringtree-host 1\ncache 1 level 3 bytes 5 cpus 0").contains("where 0 is next"));
         assert!(fail("ringtree-host 1\ncore 0 package 0 node 0 cache 0 cpus 0").contains("names package 0 of 0"));
     }
 
+    const LINE: &str = "(core|cache|node|package|name|pci|gpu|nic|net|processor)?[ 0-9a-z,:./*-]{0,60}";
+
     proptest! {
         #[test]
-        fn garbage_never_panics(lines in proptest::collection::vec("(core|cache|node|package|name)?[ 0-9a-z,-]{0,40}", 0..20)) {
+        fn garbage_never_panics(lines in proptest::collection::vec(LINE, 0..20)) {
             let _ = Host::parse(&format!("ringtree-host 1\n{}", lines.join("\n")));
         }
     }

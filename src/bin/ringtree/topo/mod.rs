@@ -1,0 +1,108 @@
+//! `ringtree topo`.
+//!
+//! ```text
+//!   this machine, or a file ──> host ──> outline ──> text, picture
+//!                                └─────> NCCL's XML, our own text form
+//! ```
+//!
+//! | file | idea |
+//! |---|---|
+//! | `outline` | the host as entries with a depth |
+//! | `text` | the tree, how near things are, the nearest interfaces |
+//! | `picture` | the same drawn |
+
+mod outline;
+mod picture;
+mod text;
+
+use crate::terminal::{Paint, print};
+use crate::{Failure, Outcome};
+use clap::Args;
+use ringtree::topo::detect::{Unseen, detect};
+use ringtree::topo::graph::Host;
+use ringtree::topo::xml;
+use std::fmt::Write;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// A file of a topology is read up to here.
+const MAX_FILE: u64 = 16 << 20;
+
+/// Print what this host is made of: processors, caches, PCI switches, GPUs, network interfaces, and how near they are
+#[derive(Args)]
+#[command(after_help = "Examples:\n  \
+    ringtree topo                                this host\n  \
+    ringtree topo --svg host.svg                 with a picture; open it in a browser\n  \
+    ringtree topo --xml > host.xml               as NCCL_TOPO_FILE takes it\n  \
+    ringtree topo --text > host.txt              everything that is known, to be read again\n  \
+    ringtree topo --from node17.xml              a file of NCCL's, or one of --text")]
+pub(crate) struct Options {
+    /// Read the host from that file, NCCL's XML or the form of --text; - is the standard input
+    #[arg(long, value_name = "FILE")]
+    from: Option<PathBuf>,
+    /// Print NCCL's XML
+    #[arg(long, conflicts_with = "text")]
+    xml: bool,
+    /// Print the text form, which has everything
+    #[arg(long)]
+    text: bool,
+    /// Draw the host into that file
+    #[arg(long, value_name = "FILE.svg")]
+    svg: Option<PathBuf>,
+}
+
+pub(crate) fn main(options: &Options) -> Outcome {
+    let (hosts, unseen) = match &options.from {
+        Some(path) => (read(path)?, Vec::new()),
+        None => {
+            let found = detect(Path::new("/"));
+            (vec![found.host], found.unseen)
+        }
+    };
+    if let Some(path) = &options.svg {
+        std::fs::write(path, picture::draw(&hosts))
+            .map_err(|error| Failure::Failed(format!("{} can't be written: {error}", path.display())))?;
+        eprintln!("{}", Paint::stderr().dim(&format!("picture written to {}", path.display())));
+    }
+    if hosts.len() > 1 && (options.xml || options.text) {
+        let why = "the file has several hosts, and these forms have one: leave --xml and --text away";
+        return Err(Failure::Usage(why.to_string()));
+    }
+    for host in &hosts {
+        print(&match (options.xml, options.text) {
+            (true, _) => xml::write(host),
+            (_, true) => host.to_string(),
+            _ => for_people(host, &unseen),
+        });
+    }
+    Ok(())
+}
+
+fn for_people(host: &Host, unseen: &[Unseen]) -> String {
+    let mut out = text::tree(host, Paint::stdout()) + &text::ways(host) + &text::nearest(host);
+    if !unseen.is_empty() {
+        out.push_str("\nNot seen:\n");
+        for Unseen { what, why } in unseen {
+            let _ = writeln!(out, "  {}: {}", what.escape_debug(), why.escape_debug());
+        }
+    }
+    out
+}
+
+/// Hosts out of a file, in whichever of the two forms it has.
+fn read(path: &Path) -> Result<Vec<Host>, Failure> {
+    let failed = |error: &dyn std::fmt::Display| Failure::Failed(format!("{} can't be read: {error}", path.display()));
+    let mut bytes = Vec::new();
+    let read = if path == Path::new("-") {
+        std::io::stdin().take(MAX_FILE).read_to_end(&mut bytes)
+    } else {
+        std::fs::File::open(path).and_then(|file| file.take(MAX_FILE).read_to_end(&mut bytes))
+    };
+    read.map_err(|error| failed(&error))?;
+    let text = String::from_utf8(bytes).map_err(|_| failed(&"it is no text in UTF-8"))?;
+    if text.trim_start().starts_with('<') {
+        xml::read(&text).map_err(|wrong| failed(&wrong))
+    } else {
+        Host::parse(&text).map(|host| vec![host]).map_err(|wrong| failed(&wrong))
+    }
+}

@@ -140,6 +140,11 @@ fn decode_question(bytes: &[u8]) -> Option<Question> {
     from.0.is_empty().then_some(question)
 }
 
+/// Whether that is a question; see `boot::strangers`.
+pub(super) fn reads_question(bytes: &[u8]) -> bool {
+    decode_question(bytes).is_some()
+}
+
 /// Asks rank 0 at `target` for the id until the deadline.
 pub(crate) fn ask_for_id(
     target: &Target,

@@ -300,34 +300,9 @@ impl Reader<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::strangers::samples;
     use super::*;
     use proptest::prelude::*;
-
-    fn samples() -> Vec<Message> {
-        let listens = Endpoint { host: [1; 16], unix: [2; 16], tcp: Some("10.1.2.3:77".parse().unwrap()) };
-        let v6 = Endpoint { tcp: Some("[2001:db8::7]:9".parse().unwrap()), ..listens };
-        let entries = vec![(0, vec![]), (3, vec![1, 2, 3]), (99, vec![0; MAX_PART])];
-        vec![
-            Message::CheckIn(Record { rank: 3, size: 8, pid: 42, host_name: "höst".into(), listens }),
-            Message::Welcome,
-            Message::Creator { rank: 0 },
-            Message::Go { parent: None },
-            Message::Go { parent: Some((1, v6)) },
-            Message::Moved,
-            Message::Part { round: Round::Gather, number: 7, entries: entries.clone() },
-            Message::Whole { round: Round::Barrier, number: u64::MAX, entries },
-            Message::Failed(Failure::Lost { rank: 3, how: "killed".into() }),
-            Message::Failed(Failure::Aborted { rank: 3, reason: "no memory".into() }),
-            Message::Failed(Failure::Start { what: "w".into(), missing: vec![1, 2, 3, 9], advice: "a".into() }),
-            Message::Failed(Failure::Late { ranks: vec![4], what: "w".into(), limit_ms: 5 }),
-            Message::Failed(Failure::Disagree { rank: 1, theirs: "x".into(), other: 2, ours: "y".into() }),
-            Message::Failed(Failure::Corrupt { rank: 1, what: "x".into() }),
-            Message::Bye,
-            Message::ByeBye,
-            Message::Ask { rank: 5, number: 2 },
-            Message::Descriptor { number: 2 },
-        ]
-    }
 
     #[test]
     fn every_message_comes_back_as_it_was() {

@@ -28,6 +28,8 @@ mod message;
 mod pmi;
 mod rendezvous;
 pub mod store;
+#[doc(hidden)]
+pub mod strangers;
 mod tree;
 mod wire;
 

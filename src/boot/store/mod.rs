@@ -14,6 +14,7 @@ mod torch;
 pub use file::FileStore;
 pub(crate) use file::require_private;
 pub use memory::MemoryStore;
+pub(in crate::boot) use tcp::reads_request;
 pub use tcp::{StoreServer, TcpStore};
 pub use torch::TorchStore;
 

@@ -65,6 +65,11 @@ fn decode_request(bytes: &[u8]) -> Option<(u64, Request)> {
     from.0.is_empty().then_some((number, request))
 }
 
+/// Whether that is a request; see `boot::strangers`.
+pub(in crate::boot) fn reads_request(bytes: &[u8]) -> bool {
+    decode_request(bytes).is_some()
+}
+
 fn secret_of(words: &[u8]) -> Secret {
     derive(words, &[b"ringtree store"])
 }

@@ -85,7 +85,7 @@ pub(super) fn add(host: &mut Host, line: &Line<'_>) -> Result<bool, String> {
             line.index(host.nics.iter().map(|nic| nic.nets.len()).sum())?;
             let (at, last) = (line.number::<usize>("nic")?, host.nics.len());
             // In their order: what is read back has the order that was written.
-            let nic = host.nics.last_mut().filter(|_| at + 1 == last);
+            let nic = host.nics.last_mut().filter(|_| Some(at) == last.checked_sub(1));
             nic.ok_or_else(|| format!("'nic' should be the last one, and is {at} of {last}"))?.nets.push(net(line)?);
         }
         _ => return Ok(false),

@@ -163,7 +163,6 @@ impl Host {
     /// Whether every index points at something and every hardware thread belongs to one core; if not, what is wrong.
     pub fn validate(&self) -> Result<(), String> {
         use alloc::format;
-        let mut seen = CpuSet::default();
         for (index, core) in self.cores.iter().enumerate() {
             let within = |what: &str, at: u32, len: usize| {
                 if (at as usize) < len { Ok(()) } else { Err(format!("core {index} names {what} {at} of {len}")) }
@@ -174,10 +173,9 @@ impl Host {
             if core.cpus.is_empty() {
                 return Err(format!("core {index} has no cpu"));
             }
-            if let Some(twice) = core.cpus.iter().find(|&cpu| seen.contains(cpu)) {
-                return Err(format!("cpu {twice} belongs to two cores"));
-            }
-            seen = seen.union(&core.cpus);
+        }
+        if let Some((twice, ..)) = CpuSet::shared(self.cores.iter().map(|core| &core.cpus)) {
+            return Err(format!("cpu {twice} belongs to two cores"));
         }
         self.validate_devices()
     }

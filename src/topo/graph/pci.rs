@@ -124,7 +124,7 @@ pub fn parse_speed(text: &str) -> Option<u32> {
     }
     let (whole, part) = number.split_once('.').unwrap_or((number, "0"));
     let (whole, part): (u32, u32) = (whole.parse().ok()?, part.get(..1)?.parse().ok()?);
-    (whole <= 1_000).then_some(whole * 1_000 + part * 100)
+    (whole <= 1_000).then(|| whole * 1_000 + part * 100)
 }
 
 /// The same, written: `16.0 GT/s PCIe`.

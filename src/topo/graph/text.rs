@@ -16,7 +16,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 /// More lines than this are refused.
-const MAX_LINES: usize = 1 << 20;
+const MAX_LINES: usize = 1 << 16;
 
 /// What a line may tell of.
 const KINDS: &str = "name, package, node, cache, core, processor, pci, gpu, nic, net";

@@ -21,7 +21,7 @@ pub(super) fn parse(text: &str) -> Option<CpuSet> {
 
 /// Writes one.
 pub(super) fn text(cpus: &CpuSet) -> String {
-    let groups = cpus.iter().last().unwrap_or(0) / 32;
+    let groups = cpus.last().unwrap_or(0) / 32;
     let group = |group: u32| {
         let bits = (0..32).filter(|bit| cpus.contains(group * 32 + bit)).fold(0u32, |bits, bit| bits | 1 << bit);
         format!("{bits:08x}")

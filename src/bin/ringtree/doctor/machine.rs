@@ -4,6 +4,7 @@ use super::finding::Finding;
 use crate::bytes::human;
 use crate::settings::strangers;
 use ringtree::topo::detect::{Found, Limit};
+use ringtree::topo::graph::{Net, NetKind};
 use ringtree::{SETTINGS, wrong_settings};
 
 /// Less than this of locked memory is not enough for RDMA.
@@ -24,7 +25,28 @@ pub(super) fn findings(found: &Found) -> Vec<Finding> {
     findings.extend(quota(found));
     findings.extend([caches(found), numa(found), memory(found), memlock(found), nofile(found), shm(found)]);
     findings.extend(huge_pages(found));
+    findings.extend(networks(found));
     findings
+}
+
+/// The interfaces and RDMA devices that are up.
+fn networks(found: &Found) -> [Finding; 2] {
+    let nets = || found.host.nics.iter().flat_map(|nic| &nic.nets).filter(|net| !net.down);
+    let words = |net: &Net| match net.speed {
+        0 => net.name.clone(),
+        speed => format!("{} ({} Gb/s)", net.name, f64::from(speed) / 1e3),
+    };
+    let (sockets, devices): (Vec<&Net>, Vec<&Net>) = nets().partition(|net| net.kind == NetKind::Socket);
+    let list = |nets: Vec<&Net>| nets.into_iter().map(words).collect::<Vec<_>>().join(", ");
+    let network = match sockets.is_empty() {
+        true => Finding::note("network", "no interface is up", "ranks of other hosts can't be reached: ip link"),
+        false => Finding::ok("network", list(sockets)),
+    };
+    let rdma = match devices.is_empty() {
+        true => "no device".to_string(),
+        false => list(devices),
+    };
+    [network, Finding::ok("rdma", rdma)]
 }
 
 fn counted(count: usize, what: &str) -> String {
@@ -286,7 +308,7 @@ mod tests {
     use super::super::finding::Level;
     use super::*;
     use ringtree::topo::detect::Quota;
-    use ringtree::topo::graph::{CpuSet, Host};
+    use ringtree::topo::graph::{CpuSet, Host, Nic};
 
     fn machine() -> Found {
         let text = "ringtree-host 1\nname n1\npackage 0 cpus 0-3\nnode 0 memory 1024 distances 10 cpus 0-3\n\
@@ -320,6 +342,22 @@ mod tests {
         assert_eq!(level(&findings(&found), "caches"), Level::Note);
         found.limits.affinity = CpuSet::parse("2-3");
         assert_eq!(level(&findings(&found), "caches"), Level::Ok);
+    }
+
+    #[test]
+    fn interfaces_that_are_up_are_listed_with_their_speed() {
+        let mut found = machine();
+        assert_eq!(level(&findings(&found), "network"), Level::Note);
+        let net = |name: &str, kind, speed, down| Net { name: name.into(), kind, speed, down, ..Net::default() };
+        let nets = vec![
+            net("eth0", NetKind::Socket, 25_000, false),
+            net("eth1", NetKind::Socket, 0, true),
+            net("mlx5_0", NetKind::Roce, 0, false),
+        ];
+        found.host.nics.push(Nic { nets, ..Nic::default() });
+        let findings = findings(&found);
+        let what = |name: &str| findings.iter().find(|finding| finding.name == name).unwrap().what.clone();
+        assert_eq!((what("network"), what("rdma")), ("eth0 (25 Gb/s)".to_string(), "mlx5_0".to_string()));
     }
 
     #[test]

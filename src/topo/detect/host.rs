@@ -1,7 +1,7 @@
 //! sysfs to [`Host`].
 
 use super::read::Tree;
-use crate::topo::graph::{Cache, Core, CpuSet, Host, Node, Package};
+use crate::topo::graph::{Cache, Core, CpuSet, Host, Node, Package, Processor};
 
 /// Cache directories of a processor that are looked at; real machines have four or five.
 const MAX_CACHES: usize = 16;
@@ -10,7 +10,7 @@ const MAX_CACHES: usize = 16;
 pub(super) fn read_host(tree: &mut Tree) -> Host {
     let online = tree.parsed("sys/devices/system/cpu/online", non_empty_list);
     let online = online.unwrap_or_else(|| [0].into_iter().collect());
-    let mut host = Host { name: host_name(tree), ..Host::default() };
+    let mut host = Host { name: host_name(tree), processor: processor(tree), ..Host::default() };
     read_nodes(tree, &mut host, &online);
     // What is the same for every processor is noted once, not a thousand times.
     let (mut odd_cores, mut odd_caches) = (0, 0);
@@ -45,6 +45,25 @@ pub(super) fn read_host(tree: &mut Tree) -> Host {
 
 fn non_empty_list(text: &str) -> Option<CpuSet> {
     CpuSet::parse(text).filter(|set| !set.is_empty())
+}
+
+/// What the processors are, as far as the first of them says.
+fn processor(tree: &Tree) -> Processor {
+    let text = tree.peek("proc/cpuinfo").unwrap_or_default();
+    let field = |name: &str| {
+        let line = text.lines().find(|line| line.split(':').next().is_some_and(|key| key.trim() == name))?;
+        Some(line.split_once(':')?.1.trim().to_string())
+    };
+    let number = |name: &str| field(name).and_then(|text| text.parse().ok()).unwrap_or(0);
+    // The names that NCCL has for them.
+    let arch = match std::env::consts::ARCH {
+        "aarch64" => "arm64",
+        "powerpc64" => "ppc64",
+        other => other,
+    };
+    let vendor = field("vendor_id").unwrap_or_default();
+    let vendor = vendor.chars().filter(char::is_ascii_alphanumeric).take(32).collect();
+    Processor { arch: arch.to_string(), vendor, family: number("cpu family"), model: number("model") }
 }
 
 fn host_name(tree: &Tree) -> String {
@@ -148,6 +167,21 @@ mod tests {
         assert_eq!(cache_bytes("2M"), Some(2 << 20));
         assert_eq!(cache_bytes("512"), Some(512));
         assert_eq!((cache_bytes("K"), cache_bytes(""), cache_bytes("99999999999999999999M")), (None, None, None));
+    }
+
+    #[test]
+    fn the_make_of_the_processor_is_read() {
+        let fake = super::super::tests::Fake::new("make");
+        let made = fake
+            .file(
+                "proc/cpuinfo",
+                "processor\t: 0\nvendor_id\t: AuthenticAMD\ncpu family\t: 25\nmodel\t\t: 17\nmodel name\t: EPYC\n",
+            )
+            .detect()
+            .host
+            .processor;
+        assert_eq!((made.vendor.as_str(), made.family, made.model), ("AuthenticAMD", 25, 17));
+        assert!(!made.arch.is_empty());
     }
 
     #[test]

@@ -7,15 +7,22 @@ use crate::topo::graph::{Host, Net, NetKind, Nic};
 const INTERFACES: &str = "sys/class/net";
 const RDMA: &str = "sys/class/infiniband";
 
-/// Adds every interface that traffic can go over by itself: not the loopback, and not those that are tied together into another one.
+/// Adds every interface that traffic can go over by itself: those with hardware below them, but not those that are tied together into
+/// another one, which then stands for them. In a container there may be none with hardware, and then whatever is not the loopback counts.
 pub(super) fn read_interfaces(tree: &Tree, host: &mut Host) {
     let mut dev = 0;
-    for name in tree.names(INTERFACES) {
+    let names = tree.names(INTERFACES);
+    let any = names.iter().any(|name| hardware(tree, name, 0).is_some());
+    for name in names {
+        let hardware = hardware(tree, &name, 0);
+        if hardware.is_none() && any {
+            continue;
+        }
         let path = format!("{INTERFACES}/{name}");
         let value = |file: &str| tree.peek(&format!("{path}/{file}")).map(|text| text.trim().to_string());
         // Their own kind of link layer; see if_arp.h.
         let loopback = value("type").as_deref() == Some("772");
-        if loopback || tree.exists(&format!("{path}/bonding_slave")) || !tree.exists(&format!("{path}/operstate")) {
+        if loopback || is_part(tree, &path) || !tree.exists(&format!("{path}/operstate")) {
             continue;
         }
         let net = Net {
@@ -30,12 +37,28 @@ pub(super) fn read_interfaces(tree: &Tree, host: &mut Host) {
             ..Net::default()
         };
         dev += 1;
-        // Several that are tied together are where the first of them is.
-        let first = value("bonding/slaves").and_then(|names| Some(names.split_ascii_whitespace().next()?.to_string()));
-        let device = first.map_or_else(|| format!("{path}/device"), |first| format!("{INTERFACES}/{first}/device"));
-        let pci = place(tree, host, &device);
+        let pci = hardware.and_then(|device| place(tree, host, &device));
         attach(host, pci, None, net);
     }
+}
+
+/// The device of an interface, or of the first one below it that has one: a bond, a bridge, a VLAN is where that is.
+fn hardware(tree: &Tree, name: &str, depth: u32) -> Option<String> {
+    const DEEPEST: u32 = 4;
+    let path = format!("{INTERFACES}/{name}");
+    let device = format!("{path}/device");
+    if tree.exists(&device) {
+        return Some(device);
+    }
+    let entries = tree.names(&path);
+    let mut below = entries.iter().filter_map(|entry| entry.strip_prefix("lower_")).filter(|_| depth < DEEPEST);
+    below.find_map(|below| hardware(tree, below, depth + 1))
+}
+
+/// Whether an interface is a part of a bond, a bridge or a pair with a virtual function, which has its address. A routing domain has not.
+fn is_part(tree: &Tree, path: &str) -> bool {
+    let master = tree.peek(&format!("{path}/master/uevent"));
+    master.is_some_and(|events| !events.lines().any(|line| line == "DEVTYPE=vrf"))
 }
 
 /// Adds every port of every RDMA device.
@@ -182,18 +205,37 @@ mod tests {
     }
 
     #[test]
-    fn interfaces_that_are_tied_together_are_one_where_the_first_of_them_is() {
+    fn a_bond_stands_for_its_parts_and_what_has_no_hardware_is_left_out() {
         let fake = Fake::new("bond");
-        machine(&fake)
-            .file("sys/class/net/bond0/operstate", "up\n")
-            .file("sys/class/net/bond0/speed", "200000\n")
-            .file("sys/class/net/bond0/bonding/slaves", "ens1 eth0\n");
-        fake.file("sys/class/net/ens1/bonding_slave/state", "active\n")
-            .file("sys/class/net/eth0/bonding_slave/state", "active\n");
+        machine(&fake);
+        for name in ["bond0", "docker0", "veth7", "ifb0", "vlan5", "vrf1"] {
+            let path = format!("sys/class/net/{name}");
+            fake.file(&format!("{path}/operstate"), "up").file(&format!("{path}/speed"), "10000");
+        }
+        fake.file("sys/class/net/bond0/uevent", "INTERFACE=bond0\nDEVTYPE=bond\n")
+            .file("sys/class/net/vrf1/uevent", "DEVTYPE=vrf\nINTERFACE=vrf1\n")
+            .link("sys/class/net/bond0/lower_ens1", "sys/class/net/ens1")
+            .link("sys/class/net/ens1/master", "sys/class/net/bond0")
+            .link("sys/class/net/vlan5/lower_bond0", "sys/class/net/bond0")
+            .link("sys/class/net/docker0/lower_veth7", "sys/class/net/veth7")
+            .link("sys/class/net/eth0/master", "sys/class/net/vrf1");
         let host = fake.detect().host;
         let with = |name: &str| host.nics.iter().find(|nic| nic.nets.iter().any(|net| net.name == name));
         assert_eq!(with("bond0").and_then(|nic| nic.pci), Some(2));
-        assert!(with("ens1").is_none() && with("eth0").is_none() && with("eth1").is_some());
+        assert_eq!(with("vlan5").and_then(|nic| nic.pci), Some(2));
+        assert!(with("eth0").is_some(), "a routing domain does not take its address");
+        for gone in ["ens1", "docker0", "veth7", "ifb0", "lo"] {
+            assert!(with(gone).is_none(), "{gone}");
+        }
+    }
+
+    #[test]
+    fn in_a_container_what_is_there_counts() {
+        let fake = Fake::new("pod");
+        fake.processors().file("sys/class/net/eth0/operstate", "up\n").file("sys/class/net/lo/type", "772\n");
+        fake.file("sys/class/net/lo/operstate", "unknown\n");
+        let host = fake.detect().host;
+        assert_eq!((host.nics.len(), host.nics[0].nets[0].name.as_str()), (1, "eth0"));
     }
 
     #[test]

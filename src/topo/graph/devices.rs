@@ -45,9 +45,9 @@ impl Gpu {
     /// Megabytes a second of one link of a GPU of that architecture.
     pub fn link_bandwidth(&self) -> u32 {
         match self.sm {
-            0..70 => 18_000,
-            86 | 89 => 12_000,
-            70..90 => 20_000,
+            60..70 => 18_000,
+            86 => 12_000,
+            0..90 => 20_000,
             90..100 => 20_600,
             _ => 40_100,
         }

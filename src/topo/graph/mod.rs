@@ -38,6 +38,9 @@ pub use text::ParseError;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+/// Functions of a PCI tree are at most so deep: who walks it may do so without care.
+pub const MAX_LEVELS: u32 = 32;
+
 /// A socket.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Package {
@@ -190,8 +193,14 @@ impl Host {
             Some(_) => Ok(()),
             None => Err(format!("{what} {index} names pci {at} of {}", self.pci.len())),
         };
+        let mut levels: Vec<u32> = Vec::with_capacity(self.pci.len());
         for (index, function) in self.pci.iter().enumerate() {
             node("pci", index, function.node)?;
+            let above = function.parent.and_then(|parent| levels.get(parent as usize)).map_or(0, |level| level + 1);
+            if above >= MAX_LEVELS {
+                return Err(format!("pci {index} is {above} levels deep; no machine has {MAX_LEVELS}"));
+            }
+            levels.push(above);
             let Some(parent) = function.parent else { continue };
             if parent as usize >= index {
                 return Err(format!("pci {index} hangs below {parent}, which comes after it"));
@@ -310,6 +319,11 @@ mod tests {
             host.validate().unwrap_err()
         };
         assert_eq!(broken(|host| host.pci[1].parent = Some(1)), "pci 1 hangs below 1, which comes after it");
+        let chain = |host: &mut Host| {
+            let link = |parent| Pci { parent, ..Pci::default() };
+            host.pci = (0..40).map(|index: u32| link(index.checked_sub(1))).collect();
+        };
+        assert_eq!(broken(chain), "pci 32 is 32 levels deep; no machine has 32");
         assert_eq!(broken(|host| host.pci[3].node = 2), "pci 3 names node 2 of 2");
         assert_eq!(broken(|host| host.pci[1].node = 1), "pci 1 is at another node than 0, which is above it");
         assert_eq!(broken(|host| host.gpus[2].pci = 9), "gpu 2 names pci 9 of 9");

@@ -6,8 +6,8 @@
 //!   thing       switch of them  above both       one of them       above both          what is between sockets
 //! ```
 
-use super::Host;
 use super::pci::Pci;
+use super::{Gpu, Host};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::cmp::Reverse;
@@ -98,8 +98,10 @@ impl Processor {
     pub fn interconnect(&self) -> u32 {
         match (self.arch.as_str(), self.vendor.as_str(), self.family, self.model) {
             ("ppc64", ..) => 32_000,
+            ("x86_64", "AuthenticAMD", 26 | 0xbf, _) => 32_000,
+            ("x86_64", "AuthenticAMD", 25 | 0xaf, _) => 24_000,
             ("x86_64", "AuthenticAMD", ..) => 16_000,
-            ("x86_64", "GenuineIntel", 6, 0xcf..) => 40_000,
+            ("x86_64", "GenuineIntel", 6, 0xad..=0xaf | 0xcf..) => 40_000,
             ("x86_64", "GenuineIntel", 6, 0x8f..) => 22_000,
             ("x86_64", "GenuineIntel", 6, 0x55..) => 10_000,
             _ => 6_000,
@@ -139,15 +141,15 @@ impl Host {
 
     /// The functions from a spot up to its root complex, and the node of that.
     fn chain(&self, spot: Spot) -> Option<Chain<'_>> {
-        let (mut at, node) = match spot {
-            Spot::Node(node) => (None, node),
+        let (mut at, node, coherent) = match spot {
+            Spot::Node(node) => (None, node, 0),
             Spot::Gpu(gpu) => {
-                let pci = self.gpus.get(gpu as usize)?.pci;
-                (Some(pci), self.pci.get(pci as usize)?.node)
+                let Gpu { pci, c2c, .. } = *self.gpus.get(gpu as usize)?;
+                (Some(pci), self.pci.get(pci as usize)?.node, c2c)
             }
             Spot::Nic(nic) => {
                 let nic = self.nics.get(nic as usize)?;
-                (nic.pci, nic.node)
+                (nic.pci, nic.node, 0)
             }
         };
         self.nodes.get(node as usize)?;
@@ -158,7 +160,7 @@ impl Host {
             // A parent comes before its children.
             at = function.parent.filter(|parent| *parent < index);
         }
-        Some(Chain { functions, node })
+        Some(Chain { functions, node, coherent })
     }
 
     fn between_gpus(&self, one: u32, other: u32) -> Option<Route> {
@@ -190,13 +192,21 @@ impl Host {
             let until = chain.functions.iter().position(|(index, _)| common.is_some_and(|(shared, _)| shared == index));
             let crossed = &chain.functions[..until.unwrap_or(chain.functions.len())];
             let narrowest = crossed.iter().map(|(_, function)| function.bandwidth()).min().unwrap_or(u32::MAX);
-            (narrowest, crossed.iter().filter(|(_, function)| function.is_bridge()).count())
+            // Over the root complex a coherent GPU goes by its own link to the processor.
+            let narrowest = if common.is_none() && chain.coherent > 0 { chain.coherent } else { narrowest };
+            // The first is the spot itself, the others are switches, whatever a file calls them.
+            (narrowest, crossed.len().saturating_sub(1))
         };
-        let ((left, left_bridges), (right, right_bridges)) = (below(a), below(b));
+        let ((left, left_switches), (right, right_switches)) = (below(a), below(b));
         let bandwidth = left.min(right);
+        let card = |chain: &Chain<'_>| {
+            let address = chain.functions.first()?.1.address;
+            Some((address.domain, address.bus, address.device))
+        };
         let way = match common {
-            // Two functions of one card, or one switch above both.
-            Some(_) if left_bridges + right_bridges == 0 => Way::OneSwitch,
+            // Ports of one card need not go up to the root complex.
+            None if card(a).is_some() && card(a) == card(b) => Way::OneSwitch,
+            Some(_) if left_switches + right_switches == 0 => Way::OneSwitch,
             Some(_) => Way::Switches,
             None if a.node == b.node => Way::HostBridge,
             None => return Route { way: Way::System, bandwidth: bandwidth.min(self.processor.interconnect()) },
@@ -209,6 +219,8 @@ impl Host {
 struct Chain<'a> {
     functions: Vec<(u32, &'a Pci)>,
     node: u32,
+    /// The bandwidth of a coherent GPU's link to its processor.
+    coherent: u32,
 }
 
 #[cfg(test)]
@@ -260,6 +272,23 @@ mod tests {
         host.gpus[0].c2c = 450_000;
         assert_eq!(way(&host, Spot::Node(0), Spot::Gpu(0)), (Way::Coherent, 450_000));
         assert_eq!(way(&host, Spot::Gpu(0), Spot::Node(1)).0, Way::System);
+    }
+
+    #[test]
+    fn a_coherent_gpu_reaches_a_card_by_way_of_its_processor() {
+        let mut host = accelerated();
+        // Its PCI link is there for show.
+        (host.gpus[1].c2c, host.pci[4].speed, host.pci[4].width) = (450_000, 2_500, 1);
+        assert_eq!(way(&host, Spot::Gpu(1), Spot::Nic(1)), (Way::HostBridge, 12_000));
+    }
+
+    #[test]
+    fn ports_of_one_card_are_nearer_to_each_other_than_to_other_cards() {
+        let mut host = accelerated();
+        host.pci[8].address = "0000:3a:00.1".parse().unwrap();
+        (host.pci[8].parent, host.pci[8].node, host.nics[2].node) = (None, 0, 0);
+        assert_eq!(way(&host, Spot::Nic(1), Spot::Nic(2)).0, Way::OneSwitch);
+        assert_eq!(way(&host, Spot::Nic(0), Spot::Nic(2)).0, Way::HostBridge);
     }
 
     #[test]

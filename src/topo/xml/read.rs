@@ -1,7 +1,7 @@
 //! From XML to hosts.
 
 use super::affinity;
-use crate::topo::graph::{Gpu, Host, Net, Nic, Node, NvLink, Pci, Processor, parse_speed};
+use crate::topo::graph::{Gpu, Host, MAX_LEVELS, Net, Nic, Node, NvLink, Pci, Processor, parse_speed};
 use roxmltree::{Document, Node as Element, ParsingOptions};
 use std::fmt;
 
@@ -9,8 +9,6 @@ use std::fmt;
 const MAX_BYTES: usize = 16 << 20;
 /// So are texts with more elements, attributes and pieces of text than this.
 const MAX_NODES: u32 = 200_000;
-/// PCI trees are a few levels deep.
-const MAX_DEPTH: u32 = 32;
 
 /// Why a text is not a topology.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,8 +110,8 @@ impl<'a> Reader<'a> {
         place: (u32, Option<u32>),
         depth: u32,
     ) -> Result<(), Wrong> {
-        if depth > MAX_DEPTH {
-            return Err(self.wrong(above, format!("more than {MAX_DEPTH} levels of pci")));
+        if depth > MAX_LEVELS {
+            return Err(self.wrong(above, format!("more than {MAX_LEVELS} levels of pci")));
         }
         let (node, parent) = place;
         for element in above.children().filter(Element::is_element) {
@@ -129,7 +127,9 @@ impl<'a> Reader<'a> {
                     host.gpus.push(gpu);
                 }
                 "nic" => {
-                    let nets = children(element, "net").map(net).collect();
+                    // A port that NCCL has joined with another one into a third says net="0".
+                    let alone = |net: &Element<'_, '_>| number(*net, "net") != Some(0);
+                    let nets = children(element, "net").filter(alone).map(net).collect();
                     host.nics.push(Nic { pci: parent, node, nets });
                 }
                 // Newer versions may tell more.

@@ -1,8 +1,9 @@
-//! From a host to XML.
+//! From a host to XML. What is not known is left out, not written as nothing: NCCL finds out by itself what a file does not say, and takes
+//! what it says for true.
 
 use super::affinity;
 use crate::topo::graph::{Gpu, Host, Net, Nic, speed_text};
-use std::fmt::{self, Write};
+use std::fmt::Write;
 
 /// Writes a topology.
 pub fn write(host: &Host) -> String {
@@ -22,12 +23,12 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    /// An element with what is inside; `inside` says whether there was anything.
-    fn element(&mut self, name: &str, attributes: &[(&str, &dyn fmt::Display)], inside: impl FnOnce(&mut Self)) {
+    /// An element with what is inside.
+    fn element(&mut self, name: &str, attributes: &[(&str, Value)], inside: impl FnOnce(&mut Self)) {
         let indent = "  ".repeat(self.depth);
         let _ = write!(self.out, "{indent}<{name}");
-        for (name, value) in attributes {
-            let _ = write!(self.out, " {name}=\"{}\"", escaped(&value.to_string()));
+        for (name, value) in attributes.iter().filter_map(|(name, value)| Some((name, value.as_ref()?))) {
+            let _ = write!(self.out, " {name}=\"{}\"", escaped(value));
         }
         let head = self.out.len();
         self.out.push_str(">\n");
@@ -45,14 +46,14 @@ impl Writer<'_> {
 
     fn cpu(&mut self, at: u32) {
         let (host, node) = (self.host, &self.host.nodes[at as usize]);
-        let (mask, make) = (affinity::text(&node.cpus), &host.processor);
-        let attributes: [(&str, &dyn fmt::Display); 6] = [
-            ("numaid", &node.id),
-            ("affinity", &mask),
-            ("arch", &make.arch),
-            ("vendor", &make.vendor),
-            ("familyid", &make.family),
-            ("modelid", &make.model),
+        let make = &host.processor;
+        let attributes = [
+            ("numaid", Some(node.id.to_string())),
+            ("affinity", (!node.cpus.is_empty()).then(|| affinity::text(&node.cpus))),
+            ("arch", word(&make.arch)),
+            ("vendor", word(&make.vendor)),
+            ("familyid", known(make.family)),
+            ("modelid", known(make.model)),
         ];
         self.element("cpu", &attributes, |writer| {
             for (index, _) in host.pci.iter().enumerate().filter(|(_, pci)| pci.parent.is_none() && pci.node == at) {
@@ -66,18 +67,17 @@ impl Writer<'_> {
 
     fn pci(&mut self, at: u32) {
         let (host, pci) = (self.host, &self.host.pci[at as usize]);
-        let hex = |id: u16| format!("0x{id:04x}");
-        let (class, ids, speed) = (format!("0x{:06x}", pci.class), pci.ids.map(hex), speed_text(pci.speed));
-        let speed = if pci.speed == 0 { "" } else { &speed };
-        let attributes: [(&str, &dyn fmt::Display); 8] = [
-            ("busid", &pci.address),
-            ("class", &class),
-            ("vendor", &ids[0]),
-            ("device", &ids[1]),
-            ("subsystem_vendor", &ids[2]),
-            ("subsystem_device", &ids[3]),
-            ("link_speed", &speed),
-            ("link_width", &pci.width),
+        let hex = |id: u16| (id > 0).then(|| format!("0x{id:04x}"));
+        let [vendor, device, subsystem_vendor, subsystem_device] = pci.ids.map(hex);
+        let attributes = [
+            ("busid", Some(pci.address.to_string())),
+            ("class", (pci.class > 0).then(|| format!("0x{:06x}", pci.class))),
+            ("vendor", vendor),
+            ("device", device),
+            ("subsystem_vendor", subsystem_vendor),
+            ("subsystem_device", subsystem_device),
+            ("link_speed", (pci.speed > 0).then(|| speed_text(pci.speed))),
+            ("link_width", known(pci.width)),
         ];
         self.element("pci", &attributes, |writer| {
             // Children come after their parent, so this ends.
@@ -95,20 +95,23 @@ impl Writer<'_> {
     }
 
     fn gpu(&mut self, gpu: &Gpu) {
-        let (rank, gdr) = (gpu.rank.map_or(-1, i64::from), u8::from(gpu.gdr));
-        let attributes: [(&str, &dyn fmt::Display); 4] =
-            [("dev", &gpu.dev), ("sm", &gpu.sm), ("rank", &rank), ("gdr", &gdr)];
+        let attributes = [
+            ("dev", Some(gpu.dev.to_string())),
+            ("sm", known(gpu.sm)),
+            ("rank", gpu.rank.map(|rank| rank.to_string())),
+            ("gdr", known(u32::from(gpu.gdr))),
+        ];
         self.element("gpu", &attributes, |writer| {
             for link in &gpu.links {
-                let class = format!("0x{:06x}", link.class);
-                writer.element(
-                    "nvlink",
-                    &[("target", &link.target), ("count", &link.count), ("tclass", &class)],
-                    |_| {},
-                );
+                let attributes = [
+                    ("target", Some(link.target.to_string())),
+                    ("count", Some(link.count.to_string())),
+                    ("tclass", (link.class > 0).then(|| format!("0x{:06x}", link.class))),
+                ];
+                writer.element("nvlink", &attributes, |_| {});
             }
             if gpu.c2c > 0 {
-                writer.element("c2c", &[("bw", &gpu.c2c), ("count", &1)], |_| {});
+                writer.element("c2c", &[("bw", known(gpu.c2c)), ("count", known(1))], |_| {});
             }
         });
     }
@@ -118,24 +121,33 @@ impl Writer<'_> {
     }
 
     fn net(&mut self, net: &Net) {
-        let guid = format!("0x{:x}", net.guid);
-        let latency = format!("{}.{:03}", net.latency / 1_000, net.latency % 1_000);
-        let (gdr, collective) = (u8::from(net.gdr), u8::from(net.collective));
-        let mut attributes: Vec<(&str, &dyn fmt::Display)> = vec![
-            ("name", &net.name),
-            ("dev", &net.dev),
-            ("latency", &latency),
-            ("speed", &net.speed),
-            ("port", &net.port),
-            ("guid", &guid),
-            ("maxconn", &net.connections),
-            ("gdr", &gdr),
-            ("coll", &collective),
+        let latency = || format!("{}.{:03}", net.latency / 1_000, net.latency % 1_000);
+        let attributes = [
+            ("name", word(&net.name)),
+            ("dev", Some(net.dev.to_string())),
+            ("latency", (net.latency > 0).then(latency)),
+            ("speed", known(net.speed)),
+            ("port", known(net.port)),
+            ("guid", (net.guid > 0).then(|| format!("0x{:x}", net.guid))),
+            ("maxconn", known(net.connections)),
+            ("gdr", known(u32::from(net.gdr))),
+            ("coll", known(u32::from(net.collective))),
+            ("rail", net.rail.map(|rail| rail.to_string())),
+            ("plane", net.plane.map(|plane| plane.to_string())),
         ];
-        attributes.extend(net.rail.iter().map(|rail| ("rail", rail as &dyn fmt::Display)));
-        attributes.extend(net.plane.iter().map(|plane| ("plane", plane as &dyn fmt::Display)));
         self.element("net", &attributes, |_| {});
     }
+}
+
+/// What an attribute says, if anything is known.
+type Value = Option<String>;
+
+fn known(number: u32) -> Value {
+    (number > 0).then(|| number.to_string())
+}
+
+fn word(text: &str) -> Value {
+    (!text.is_empty()).then(|| text.to_string())
 }
 
 /// A value as it may stand between quotes.

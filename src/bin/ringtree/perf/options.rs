@@ -201,7 +201,10 @@ impl Options {
                         let bytes = whole_elements(self.kind, bytes, dtype.size() as u64, ranks as u64);
                         Case { kind: self.kind, ranks, bytes, count, dtype, reduction, root }
                     };
-                    cases.extend(sizes.iter().map(case));
+                    // Sizes that come to the same elements are one.
+                    let mut all: Vec<Case> = sizes.iter().map(case).collect();
+                    all.dedup();
+                    cases.extend(all);
                 }
             }
         }

@@ -16,7 +16,7 @@ use clap::{Args, ValueEnum};
 use ringtree::plan::{Plan, Tuning, World};
 use ringtree::sim::{Fabric, MOST_WORK, history, predict};
 use ringtree::types::Call;
-use ringtree::{Collective, Config, DataType, Domains, Reduction};
+use ringtree::{Collective, Config, DataType, Domains, Fetch, Reduction};
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,8 @@ use std::path::{Path, PathBuf};
 /// Steps of a rank that are printed without --all.
 const FIRST_STEPS: u64 = 40;
 /// The settings of a job that a plan depends on.
-const HEEDED: [&str; 4] = ["RINGTREE_ALGORITHM", "RINGTREE_CHUNK", "RINGTREE_REPRODUCIBLE", "RINGTREE_DOMAINS"];
+const HEEDED: [&str; 5] =
+    ["RINGTREE_ALGORITHM", "RINGTREE_CHUNK", "RINGTREE_REPRODUCIBLE", "RINGTREE_DOMAINS", "RINGTREE_FETCH"];
 /// Steps and messages that a picture is made from.
 const MOST_DRAWN: usize = 2_000_000;
 
@@ -161,13 +162,14 @@ impl Options {
             u32::try_from(chunk)
                 .map_err(|_| Failure::Usage("--chunk is too large: a message has less than 4 GiB".to_string()))
         });
+        let fetched = if let Fetch::From(bytes) = config.fetch { Some(bytes) } else { None };
         Ok(Tuning {
             algorithm: self.algorithm.map_or(config.algorithm, |wish| wish.0),
             chunk_bytes: chunk_bytes.transpose()?.or(config.chunk_bytes),
             channels: self.channels,
             reproducible: self.reproducible || config.reproducible,
             windows: self.windows,
-            fetch_from: self.fetch_from.unwrap_or(0),
+            fetch_from: self.fetch_from.or(fetched).unwrap_or(0),
             cores: self.cores,
         })
     }

@@ -59,14 +59,14 @@ pub(crate) fn main(options: &Options) -> Outcome {
             (vec![found.host], found.unseen)
         }
     };
+    if hosts.len() > 1 && (options.xml || options.text) {
+        let why = "the file has several hosts, and these forms have one: leave --xml and --text away";
+        return Err(Failure::Usage(why.to_string()));
+    }
     if let Some(path) = &options.svg {
         std::fs::write(path, picture::draw(&hosts))
             .map_err(|error| Failure::Failed(format!("{} can't be written: {error}", path.display())))?;
         eprintln!("{}", Paint::stderr().dim(&format!("picture written to {}", path.display())));
-    }
-    if hosts.len() > 1 && (options.xml || options.text) {
-        let why = "the file has several hosts, and these forms have one: leave --xml and --text away";
-        return Err(Failure::Usage(why.to_string()));
     }
     for host in &hosts {
         print(&match (options.xml, options.text) {
@@ -94,15 +94,19 @@ fn read(path: &Path) -> Result<Vec<Host>, Failure> {
     let failed = |error: &dyn std::fmt::Display| Failure::Failed(format!("{} can't be read: {error}", path.display()));
     let mut bytes = Vec::new();
     let read = if path == Path::new("-") {
-        std::io::stdin().take(MAX_FILE).read_to_end(&mut bytes)
+        std::io::stdin().take(MAX_FILE + 1).read_to_end(&mut bytes)
     } else {
-        std::fs::File::open(path).and_then(|file| file.take(MAX_FILE).read_to_end(&mut bytes))
+        std::fs::File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes))
     };
     read.map_err(|error| failed(&error))?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(failed(&format!("it has more than {} MiB", MAX_FILE >> 20)));
+    }
     let text = String::from_utf8(bytes).map_err(|_| failed(&"it is no text in UTF-8"))?;
+    let text = text.trim_start_matches('\u{feff}');
     if text.trim_start().starts_with('<') {
-        xml::read(&text).map_err(|wrong| failed(&wrong))
+        xml::read(text).map_err(|wrong| failed(&wrong))
     } else {
-        Host::parse(&text).map(|host| vec![host]).map_err(|wrong| failed(&wrong))
+        Host::parse(text).map(|host| vec![host]).map_err(|wrong| failed(&wrong))
     }
 }

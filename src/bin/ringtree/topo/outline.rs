@@ -69,7 +69,7 @@ fn function(host: &Host, at: u32, depth: usize, entries: &mut Vec<Entry>) {
     if gpus.is_empty() && nics.is_empty() {
         let (what, name) = match pci {
             pci if pci.is_bridge() => (What::Switch, "switch"),
-            pci if pci.is_gpu() => (What::Function, "gpu that no driver tells about"),
+            pci if pci.is_gpu() => (What::Function, "GPU or display controller"),
             pci if pci.is_network() => (What::Function, "network controller without an interface"),
             _ => (What::Function, "function"),
         };

@@ -449,11 +449,16 @@ impl<L: Watch> Session<L> {
     }
 
     /// Everything that was submitted, to its end.
-    #[inline]
+    #[inline(always)]
     pub fn finish(&mut self) -> Result<()> {
         if self.current.is_none() && self.points.is_empty() && self.failed.is_none() {
             return Ok(());
         }
+        self.finish_pending()
+    }
+
+    #[inline(never)]
+    fn finish_pending(&mut self) -> Result<()> {
         match self.poll()? {
             Poll::Idle => Ok(()),
             Poll::Blocked { on, .. } => self.wait(on),

@@ -33,6 +33,15 @@ pub(crate) fn short(bytes: u64) -> String {
     format!("{number}{unit}")
 }
 
+/// Megabits a second, for people: `25 Gb/s`, `100 Mb/s`; nothing when it is unknown.
+pub(crate) fn bit_rate(megabits: u32) -> Option<String> {
+    match megabits {
+        0 => None,
+        rate if rate >= 1_000 => Some(format!("{} Gb/s", f64::from(rate) / 1e3)),
+        rate => Some(format!("{rate} Mb/s")),
+    }
+}
+
 fn scaled(bytes: u64) -> (String, &'static str) {
     match UNITS.iter().find(|(_, unit)| bytes >= *unit) {
         None => (bytes.to_string(), ""),

@@ -7,6 +7,7 @@ use ringtree::{Collective, DataType, Reduction, Transport};
 use std::ffi::OsStr;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 /// Worlds on a command line have no more ranks than this.
 pub(crate) const MOST_RANKS: u32 = 4096;
@@ -38,18 +39,21 @@ pub(crate) fn ranks(text: &str) -> Result<u32, String> {
     whole(1..=MOST_RANKS)(text)
 }
 
+/// From a word to what it names.
+type Read<T> = dyn Fn(&str) -> Option<T> + Send + Sync;
+
 /// Reads one of the names of a list, and whatever else the reader takes for one of them. Who writes something similar is told so.
 #[derive(Clone)]
 pub(crate) struct Named<T> {
     names: Vec<&'static str>,
-    read: fn(&str) -> Option<T>,
+    read: Arc<Read<T>>,
 }
 
 impl<T: Clone + Send + Sync + 'static> TypedValueParser for Named<T> {
     type Value = T;
 
     fn parse_ref(&self, command: &Command, arg: Option<&Arg>, value: &OsStr) -> Result<T, clap::Error> {
-        let found = value.to_str().and_then(self.read);
+        let found = value.to_str().and_then(|text| (self.read)(text));
         // Whatever the reader does not know is none of the names either; clap says so, lists them, and knows which is similar.
         let refusal = || PossibleValuesParser::new(&self.names).parse_ref(command, arg, value).err();
         found.ok_or_else(|| refusal().unwrap_or_else(|| clap::Error::new(clap::error::ErrorKind::InvalidValue)))
@@ -61,23 +65,22 @@ impl<T: Clone + Send + Sync + 'static> TypedValueParser for Named<T> {
 }
 
 /// One of a list of things with names.
-pub(crate) fn named<T>(all: &[T], name: fn(T) -> &'static str, read: fn(&str) -> Option<T>) -> Named<T>
-where
-    T: Copy,
-{
-    Named { names: all.iter().copied().map(name).collect(), read }
+pub(crate) fn named<T: Copy + 'static>(
+    all: &[T],
+    name: fn(T) -> &'static str,
+    read: fn(&str) -> Option<T>,
+) -> Named<T> {
+    Named { names: all.iter().copied().map(name).collect(), read: Arc::new(read) }
 }
 
 /// One of the list, or the word `all`, which stands for every one of them.
-pub(crate) fn named_or_all<T>(
-    all: &[T],
+fn named_or_all<T: Copy + Send + Sync + 'static>(
+    all: &'static [T],
     name: fn(T) -> &'static str,
-    read: fn(&str) -> Option<Many<T>>,
-) -> Named<Many<T>>
-where
-    T: Copy,
-{
-    Named { names: all.iter().copied().map(name).chain(["all"]).collect(), read }
+    read: fn(&str) -> Option<T>,
+) -> Named<Many<T>> {
+    let many = move |text: &str| if text == "all" { Some(Many(all.to_vec())) } else { Some(Many(vec![read(text)?])) };
+    Named { names: all.iter().copied().map(name).chain(["all"]).collect(), read: Arc::new(many) }
 }
 
 /// One or all of something.
@@ -109,7 +112,7 @@ pub(crate) fn algorithm_or_auto() -> Named<Wish> {
     let names = Algorithm::ALL.map(Algorithm::name).into_iter().chain(["auto"]).collect();
     let read =
         |text: &str| if text == "auto" { Some(Wish(None)) } else { Algorithm::from_name(text).map(|a| Wish(Some(a))) };
-    Named { names, read }
+    Named { names, read: Arc::new(read) }
 }
 
 pub(crate) fn dtype() -> Named<DataType> {
@@ -117,10 +120,7 @@ pub(crate) fn dtype() -> Named<DataType> {
 }
 
 pub(crate) fn dtypes() -> Named<Many<DataType>> {
-    named_or_all(&DataType::ALL, DataType::name, |text| match text {
-        "all" => Some(Many(DataType::ALL.to_vec())),
-        name => DataType::from_name(name).map(|one| Many(vec![one])),
-    })
+    named_or_all(&DataType::ALL, DataType::name, DataType::from_name)
 }
 
 pub(crate) fn reduction() -> Named<Reduction> {
@@ -128,10 +128,7 @@ pub(crate) fn reduction() -> Named<Reduction> {
 }
 
 pub(crate) fn reductions() -> Named<Many<Reduction>> {
-    named_or_all(&Reduction::ALL, Reduction::name, |text| match text {
-        "all" => Some(Many(Reduction::ALL.to_vec())),
-        name => Reduction::from_name(name).map(|one| Many(vec![one])),
-    })
+    named_or_all(&Reduction::ALL, Reduction::name, Reduction::from_name)
 }
 
 pub(crate) fn transport() -> Named<Transport> {

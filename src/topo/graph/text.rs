@@ -21,7 +21,7 @@ const MAX_LINES: usize = 1 << 16;
 /// What a line may tell of.
 const KINDS: &str = "name, package, node, cache, core, processor, pci, gpu, nic, net";
 
-/// Why a text is not a host.
+/// Why a text is not a host, in this form or another one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParseError {
     /// The line, counted from 1; 0 for the whole.

@@ -19,5 +19,5 @@ mod affinity;
 mod read;
 mod write;
 
-pub use read::{Wrong, read};
+pub use read::read;
 pub use write::write;

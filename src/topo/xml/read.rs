@@ -1,43 +1,25 @@
 //! From XML to hosts.
 
 use super::affinity;
-use crate::topo::graph::{Gpu, Host, MAX_LEVELS, Net, Nic, Node, NvLink, Pci, Processor, parse_speed};
+use crate::topo::graph::{Gpu, Host, MAX_LEVELS, Net, Nic, Node, NvLink, ParseError, Pci, Processor, parse_speed};
 use roxmltree::{Document, Node as Element, ParsingOptions};
-use std::fmt;
 
 /// Longer texts are refused: the largest published file has 40 KiB.
 const MAX_BYTES: usize = 16 << 20;
 /// So are texts with more elements, attributes and pieces of text than this.
 const MAX_NODES: u32 = 200_000;
 
-/// Why a text is not a topology.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wrong {
-    /// The line, counted from 1; 0 for the whole.
-    pub line: u32,
-    /// What is wrong and what was expected.
-    pub what: String,
-}
-
-impl fmt::Display for Wrong {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "line {}: {}", self.line, self.what)
-    }
-}
-
-impl std::error::Error for Wrong {}
-
 /// Reads the hosts of a topology: one in most files, several where GPUs of several hosts are linked. What the format has no word for is empty.
-pub fn read(text: &str) -> Result<Vec<Host>, Wrong> {
+pub fn read(text: &str) -> Result<Vec<Host>, ParseError> {
     if text.len() > MAX_BYTES {
-        return Err(Wrong { line: 0, what: format!("it has more than {MAX_BYTES} bytes") });
+        return Err(ParseError { line: 0, what: format!("it has more than {MAX_BYTES} bytes") });
     }
     let options = ParsingOptions { allow_dtd: false, nodes_limit: MAX_NODES, ..ParsingOptions::default() };
     let document = Document::parse_with_options(text, options)
-        .map_err(|error| Wrong { line: error.pos().row, what: error.to_string() })?;
+        .map_err(|error| ParseError { line: error.pos().row as usize, what: error.to_string() })?;
     let mut reader = Reader { document: &document, hosts: Vec::new() };
     reader.system(document.root_element())?;
-    let valid = |(_, host): (&str, Host)| host.validate().map(|()| host).map_err(|what| Wrong { line: 0, what });
+    let valid = |(_, host): (&str, Host)| host.validate().map(|()| host).map_err(|what| ParseError { line: 0, what });
     reader.hosts.into_iter().map(valid).collect()
 }
 
@@ -48,11 +30,11 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn wrong(&self, element: Element<'a, 'a>, what: impl Into<String>) -> Wrong {
-        Wrong { line: self.document.text_pos_at(element.range().start).row, what: what.into() }
+    fn wrong(&self, element: Element<'a, 'a>, what: impl Into<String>) -> ParseError {
+        ParseError { line: self.document.text_pos_at(element.range().start).row as usize, what: what.into() }
     }
 
-    fn system(&mut self, system: Element<'a, 'a>) -> Result<(), Wrong> {
+    fn system(&mut self, system: Element<'a, 'a>) -> Result<(), ParseError> {
         if !system.has_tag_name("system") {
             return Err(self.wrong(system, format!("<{}> where <system> should be", system.tag_name().name())));
         }
@@ -68,7 +50,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    fn cpu(&mut self, cpu: Element<'a, 'a>) -> Result<(), Wrong> {
+    fn cpu(&mut self, cpu: Element<'a, 'a>) -> Result<(), ParseError> {
         let hash = cpu.attribute("host_hash").unwrap_or("");
         let known = self.hosts.iter().position(|(known, _)| *known == hash);
         let mut host = known.map_or_else(Host::default, |at| std::mem::take(&mut self.hosts[at].1));
@@ -80,7 +62,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    fn add_cpu(&self, host: &mut Host, cpu: Element<'a, 'a>) -> Result<(), Wrong> {
+    fn add_cpu(&self, host: &mut Host, cpu: Element<'a, 'a>) -> Result<(), ParseError> {
         let at = host.nodes.len() as u32;
         let cpus = match cpu.attribute("affinity") {
             None => Default::default(),
@@ -109,7 +91,7 @@ impl<'a> Reader<'a> {
         above: Element<'a, 'a>,
         place: (u32, Option<u32>),
         depth: u32,
-    ) -> Result<(), Wrong> {
+    ) -> Result<(), ParseError> {
         if depth > MAX_LEVELS {
             return Err(self.wrong(above, format!("more than {MAX_LEVELS} levels of pci")));
         }
@@ -139,7 +121,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    fn pci(&self, pci: Element<'a, 'a>, node: u32, parent: Option<u32>) -> Result<Pci, Wrong> {
+    fn pci(&self, pci: Element<'a, 'a>, node: u32, parent: Option<u32>) -> Result<Pci, ParseError> {
         let place = pci.attribute("busid").unwrap_or("");
         let address =
             place.trim().parse().map_err(|_| self.wrong(pci, format!("busid '{place}' should be as 0000:18:00.0")))?;
@@ -155,7 +137,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn gpu(&self, gpu: Element<'a, 'a>, pci: u32, unless_said: u32) -> Result<Gpu, Wrong> {
+    fn gpu(&self, gpu: Element<'a, 'a>, pci: u32, unless_said: u32) -> Result<Gpu, ParseError> {
         let link = |link: Element<'a, 'a>| {
             let place = link.attribute("target").unwrap_or("");
             let target = place.trim().parse();

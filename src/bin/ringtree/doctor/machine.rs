@@ -1,7 +1,7 @@
 //! What was read about the machine, into findings.
 
 use super::finding::Finding;
-use crate::bytes::human;
+use crate::bytes::{bit_rate, human};
 use crate::settings::strangers;
 use ringtree::topo::detect::{Found, Limit};
 use ringtree::topo::graph::{Net, NetKind};
@@ -32,9 +32,9 @@ pub(super) fn findings(found: &Found) -> Vec<Finding> {
 /// The interfaces and RDMA devices that are up.
 fn networks(found: &Found) -> [Finding; 2] {
     let nets = || found.host.nics.iter().flat_map(|nic| &nic.nets).filter(|net| !net.down);
-    let words = |net: &Net| match net.speed {
-        0 => net.name.clone(),
-        speed => format!("{} ({} Gb/s)", net.name, f64::from(speed) / 1e3),
+    let words = |net: &Net| match bit_rate(net.speed) {
+        None => net.name.clone(),
+        Some(speed) => format!("{} ({speed})", net.name),
     };
     let (sockets, devices): (Vec<&Net>, Vec<&Net>) = nets().partition(|net| net.kind == NetKind::Socket);
     let list = |nets: Vec<&Net>| nets.into_iter().map(words).collect::<Vec<_>>().join(", ");

@@ -1,6 +1,6 @@
 //! A host as an outline: what both the text and the picture are made from.
 
-use crate::bytes::human;
+use crate::bytes::{bit_rate, human};
 use ringtree::topo::graph::{Gpu, Host, Net, NetKind, Nic, Pci};
 
 /// What an entry stands for.
@@ -119,11 +119,7 @@ fn gpu_words(gpu: &Gpu) -> String {
 }
 
 fn net_words(net: &Net) -> String {
-    let speed = match net.speed {
-        0 => "speed unknown".to_string(),
-        speed if speed >= 1_000 => format!("{} Gb/s", f64::from(speed) / 1e3),
-        speed => format!("{speed} Mb/s"),
-    };
+    let speed = bit_rate(net.speed).unwrap_or_else(|| "speed unknown".to_string());
     let kind = match net.kind {
         NetKind::Unknown => String::new(),
         kind => format!(", {}", kind.name()),

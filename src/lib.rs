@@ -70,8 +70,8 @@
 //!   [`Config::timeout`]; a rank that was killed is noticed within milliseconds by whoever waits.
 //! - **Disagreement is an error**, on all ranks, that names both sides; no memory is written past an end.
 //! - **Nothing from a peer is believed.** Every message's length and tag are compared with what this rank's own plan says; no index,
-//!   length or loop bound is taken from shared memory unchecked. Every reader of what others wrote is fuzzed with a million cases
-//!   (`tests/fuzz`), and takes no more memory than its input warrants.
+//!   length or loop bound is taken from shared memory unchecked. The readers of bootstrap frames, store requests, topologies and
+//!   settings are fuzzed with a million cases each (`tests/fuzz`), and take no more memory than their input warrants.
 //! - **Nothing is left behind.** Shared memory is a sealed memfd without a name, passed over Unix sockets. A killed job leaves no file.
 //! - **Memory is bounded.** Slots of all communicators of a process share one budget (RINGTREE_STAGING; at most an eighth of what a control
 //!   group's memory limit leaves), are touched when first used, and are given back when others need them.

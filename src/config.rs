@@ -47,11 +47,13 @@ pub enum Transport {
     Shm,
     /// The reference for threads of one process.
     Local,
+    /// Sockets, also between ranks of one host.
+    Tcp,
 }
 
 impl Transport {
     /// All of them.
-    pub const ALL: [Transport; 3] = [Transport::Auto, Transport::Shm, Transport::Local];
+    pub const ALL: [Transport; 4] = [Transport::Auto, Transport::Shm, Transport::Local, Transport::Tcp];
 
     /// Its name.
     pub fn name(self) -> &'static str {
@@ -59,6 +61,7 @@ impl Transport {
             Transport::Auto => "auto",
             Transport::Shm => "shm",
             Transport::Local => "local",
+            Transport::Tcp => "tcp",
         }
     }
 }

@@ -53,6 +53,8 @@ pub(crate) struct Connection {
     /// Who is at the other end, for logs.
     pub(crate) peer: String,
     broken: Option<Broken>,
+    /// Nothing is taken in beyond the next event: what follows is not for this reader.
+    exactly: bool,
 }
 
 impl Connection {
@@ -61,12 +63,28 @@ impl Connection {
         stream.set_nodelay(true)?;
         // A host that vanishes without a word is noticed by the kernel, not only at the deadline.
         nix::sys::socket::setsockopt(&stream, sockopt::KeepAlive, &true)?;
-        Ok(Connection { socket: stream.into(), wire, peer, broken: None })
+        Ok(Connection { socket: stream.into(), wire, peer, broken: None, exactly: false })
     }
 
     pub(crate) fn over_unix(stream: UnixStream, wire: Wire, peer: String) -> std::io::Result<Connection> {
         stream.set_nonblocking(true)?;
-        Ok(Connection { socket: stream.into(), wire, peer, broken: None })
+        Ok(Connection { socket: stream.into(), wire, peer, broken: None, exactly: false })
+    }
+
+    /// Whether nothing is to be taken in beyond the next event.
+    pub(crate) fn read_exactly(&mut self, exactly: bool) {
+        self.exactly = exactly;
+    }
+
+    /// The socket, for those who go on with it in their own way; nothing if there is something left to be said or heard here.
+    pub(crate) fn share_socket(&self) -> Option<OwnedFd> {
+        let quiet = self.broken.is_none() && self.exactly && !self.wire.has_output() && self.wire.is_drained();
+        if quiet { self.socket.try_clone().ok() } else { None }
+    }
+
+    /// Whether it is of no further use.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken.is_some()
     }
 
     pub(crate) fn wire(&mut self) -> &mut Wire {
@@ -118,7 +136,7 @@ impl Connection {
 
     /// Takes in what has arrived, one gulp.
     pub(crate) fn fill(&mut self) {
-        let most = if self.wire.is_open() { GULP } else { self.wire.wants() };
+        let most = if self.wire.is_open() && !self.exactly { GULP } else { self.wire.wants().min(GULP) };
         let mut room = [0; GULP];
         match recv(self.socket.as_raw_fd(), &mut room[..most], MsgFlags::MSG_DONTWAIT) {
             Ok(0) if most > 0 => self.broken = Some(Broken::Ended),

@@ -62,6 +62,8 @@ pub(crate) struct Dial<'a> {
     pub(crate) patient: bool,
     /// The longest frame to be expected.
     pub(crate) limit: usize,
+    /// Whether nothing is to be read beyond the answer.
+    pub(crate) exactly: bool,
 }
 
 /// Why there is no connection.
@@ -153,6 +155,7 @@ impl Dial<'_> {
             },
         })?;
         connection.wire().expect_up_to(self.limit);
+        connection.read_exactly(self.exactly);
         connection.flush();
         Ok(connection)
     }

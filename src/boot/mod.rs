@@ -11,27 +11,27 @@
 //! ended, so every wait here ends with a result, with the name of the culprit, or at a deadline.
 
 mod config;
-mod connection;
+pub(crate) mod connection;
 mod descriptor;
-mod dial;
+pub(crate) mod dial;
 mod door;
 mod failure;
-mod gate;
+pub(crate) mod gate;
 mod handout;
-mod host;
+pub(crate) mod host;
 mod hub;
 mod id;
 mod known;
 pub mod launcher;
 mod meet;
-mod message;
+pub(crate) mod message;
 mod pmi;
 mod rendezvous;
 pub mod store;
 #[doc(hidden)]
 pub mod strangers;
 mod tree;
-mod wire;
+pub(crate) mod wire;
 
 pub use config::{BootConfig, JobSecret};
 pub use id::UniqueId;

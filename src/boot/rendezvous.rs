@@ -218,7 +218,7 @@ impl<'a> Joining<'a> {
             context: "root",
             deadline: self.deadline,
             patient: false,
-            limit: SMALL_FRAME,
+            limit: SMALL_FRAME, exactly: false,
         };
         let mut lost = None;
         let answer = ask(&dial, &Message::CheckIn(self.record.clone()), &mut || {
@@ -291,7 +291,7 @@ impl<'a> Joining<'a> {
                     context: &context,
                     deadline: self.deadline + GRACE,
                     patient: false,
-                    limit: frame_limit(self.size),
+                    limit: frame_limit(self.size), exactly: false,
                 };
                 ask(&dial, &Message::CheckIn(self.record.clone()), &mut || {
                     news = self.news_from(&mut root);
@@ -433,6 +433,19 @@ impl Rendezvous {
     /// Whether a rank is on this host, so that a descriptor can be shared with it.
     pub fn same_host(&self, rank: usize) -> bool {
         self.peers.get(rank).is_some_and(|peer| peer.host == self.host)
+    }
+
+    /// A number for the host of each rank, in the order in which hosts come up.
+    pub(crate) fn hosts(&self) -> Vec<u32> {
+        let mut known: Vec<HostMark> = Vec::new();
+        let number = |peer: &Peer| {
+            let at = known.iter().position(|mark| *mark == peer.host);
+            at.unwrap_or_else(|| {
+                known.push(peer.host);
+                known.len() - 1
+            }) as u32
+        };
+        self.peers.iter().map(number).collect()
     }
 
     /// Tells everybody why this rank can't go on: all others get an error that names this rank and the message.

@@ -194,6 +194,11 @@ impl Wire {
         }
     }
 
+    /// Whether everything that came was made into events.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.taken == self.input.len()
+    }
+
     fn unread(&self) -> &[u8] {
         &self.input[self.taken..]
     }

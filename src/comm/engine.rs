@@ -5,6 +5,7 @@ use crate::exec::{Poll, Request, Session};
 use crate::plan::Tuning;
 use crate::transport::local::LocalLinks;
 use crate::transport::shm::ShmLinks;
+use crate::transport::tcp::TcpLinks;
 use crate::transport::{Blocked, Watch};
 
 /// What a communicator needs of a session.
@@ -37,12 +38,17 @@ pub trait Engine: Send {
     fn retune(&mut self, change: &mut dyn FnMut(&mut Tuning));
     /// Gives back staging memory that nobody is using.
     fn give_back(&mut self);
+    /// Sees to it that what was sent reaches the others though this rank may end.
+    fn part(&mut self);
 }
 
-/// Links that can give memory back.
+/// What a communicator asks of its links outside of operations.
 pub trait GiveBack {
     /// Gives back staging memory that nobody is using.
-    fn give_back(&mut self);
+    fn give_back(&mut self) {}
+
+    /// Sees to it that what was sent reaches the others though this rank may end.
+    fn part(&mut self) {}
 }
 
 impl GiveBack for ShmLinks {
@@ -51,8 +57,12 @@ impl GiveBack for ShmLinks {
     }
 }
 
-impl GiveBack for LocalLinks {
-    fn give_back(&mut self) {}
+impl GiveBack for LocalLinks {}
+
+impl GiveBack for TcpLinks {
+    fn part(&mut self) {
+        TcpLinks::part(self)
+    }
 }
 
 impl<L: Watch + GiveBack + Send> Engine for Session<L> {
@@ -110,5 +120,9 @@ impl<L: Watch + GiveBack + Send> Engine for Session<L> {
 
     fn give_back(&mut self) {
         self.links().give_back()
+    }
+
+    fn part(&mut self) {
+        self.links().part()
     }
 }

@@ -8,6 +8,7 @@
 //!        ├── work          operations that go on while the caller computes
 //!        ├── registered    memory that every rank of the host can address
 //!        ├── setup, processes, split    how a communicator comes to be, and how it goes
+//!        ├── hosts         communicators over sockets
 //!        └── neighbours    which of its ranks are near each other
 //! ```
 
@@ -15,6 +16,7 @@ mod collectives;
 mod completion;
 mod engine;
 mod group;
+mod hosts;
 mod neighbours;
 mod processes;
 mod registered;
@@ -232,6 +234,14 @@ impl Shared {
         if self.generation == fork::generation() { Ok(()) } else { Err(self.forked()) }
     }
 
+    /// Takes part no more.
+    fn part(&self) {
+        if let Some(mut engine) = self.engine.try_lock() {
+            engine.part();
+        }
+        self.door.leave();
+    }
+
     #[cold]
     fn forked(&self) -> Error {
         Error::misuse(
@@ -295,7 +305,7 @@ impl Drop for Communicator {
         // In a fork there is no worker thread that could finish anything, and the rank is its parent's.
         if self.shared.generation == fork::generation() {
             self.shared.worker.finish();
-            self.shared.door.leave();
+            self.shared.part();
         }
     }
 }

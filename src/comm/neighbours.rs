@@ -40,6 +40,12 @@ pub(super) fn chosen(domains: &Domains, homes: &[[u32; 2]]) -> Result<World> {
     })
 }
 
+/// The world of ranks on those hosts, between which there are sockets alone.
+pub(super) fn of_hosts(domains: &Domains, hosts: &[u32]) -> Result<World> {
+    let homes: Vec<[u32; 2]> = hosts.iter().map(|host| [*host, UNKNOWN]).collect();
+    chosen(domains, &homes)
+}
+
 /// The world of ranks that are in no particular place: threads, which their program may move as it likes.
 pub(super) fn of_threads(domains: &Domains, size: u32) -> Result<World> {
     chosen(domains, &vec![[UNKNOWN; 2]; size as usize])

@@ -1,12 +1,12 @@
 //! Communicators whose ranks are processes: they meet (`boot`), agree on what must be the same everywhere, and map one segment.
 
+use super::hosts::join_over_sockets;
 use super::setup::over_shm;
 use super::split::Parent;
 use super::{Communicator, neighbours, setup};
 use crate::boot::{BootConfig, Known, Meeting, Rendezvous, UniqueId, join, join_knowing};
 use crate::config::{Config, Fetch, Transport};
 use crate::error::{Error, Result};
-use crate::plan::World;
 use crate::transport::Watch;
 use crate::transport::shm::{Budget, Segment, ShmLinks, Shown};
 use bytemuck::{Pod, Zeroable};
@@ -16,7 +16,7 @@ use std::sync::Arc;
 /// What every rank tells all others at the start.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
-struct Card {
+pub(super) struct Card {
     /// Of the layout of shared memory and messages: different ones don't understand each other.
     format: u64,
     /// Settings that plans depend on: they must agree.
@@ -35,11 +35,13 @@ struct Card {
     fetch: u64,
     /// Bytes of the last-level cache.
     cache: u64,
+    /// Which links: it must agree.
+    transport: u64,
     /// For the others to see whether they can copy from this process's memory.
     shown: Shown,
 }
 
-const FORMAT: u64 = 3;
+const FORMAT: u64 = 4;
 
 /// From how many bytes on, of all that a rank sends at a time, ranks that share processors copy from each other: where what all ranks send,
 /// what lies in slots and what they receive don't fit in the last-level cache together. Within it slots are faster, since shuttles; beyond
@@ -95,12 +97,10 @@ impl Communicator {
 /// From the meeting to the communicator; whatever fails here is told to all.
 pub(super) fn meet(mut meeting: Rendezvous, config: &Config, parent: Option<&Parent>) -> Result<Communicator> {
     match share(&mut meeting, config, parent) {
-        Ok((mut links, world)) => {
-            let windows = parent.is_some_and(|parent| parent.lend(&mut links));
-            let communicator = over_shm(links, config, &world, windows);
-            // Nobody leaves before all have marked themselves present: from here on deaths are noticed in the segment.
+        Ok(communicator) => {
+            // Nobody leaves before all have marked themselves present: from here on deaths are noticed by the communicator.
             if let Err(error) = meeting.barrier() {
-                // Some may have heard that all are present, and wait for this rank in the segment.
+                // Some may have heard that all are present, and wait for this rank there.
                 communicator.shared.door.end_because(&error);
                 return Err(error);
             }
@@ -115,7 +115,7 @@ pub(super) fn meet(mut meeting: Rendezvous, config: &Config, parent: Option<&Par
     }
 }
 
-fn share(meeting: &mut Rendezvous, config: &Config, parent: Option<&Parent>) -> Result<(ShmLinks, World)> {
+fn share(meeting: &mut Rendezvous, config: &Config, parent: Option<&Parent>) -> Result<Communicator> {
     let (rank, size) = (meeting.rank(), meeting.size());
     if config.transport == Transport::Local {
         return Err(Error::Choice {
@@ -123,14 +123,21 @@ fn share(meeting: &mut Rendezvous, config: &Config, parent: Option<&Parent>) -> 
             advice: "Choose 'shm' or 'auto', or use Communicator::local".into(),
         });
     }
-    if let Some(far) = (0..size).find(|peer| !meeting.same_host(*peer)) {
-        return Err(Error::start(
-            format!("rank {far} is on another host (or in another pid namespace, or of another user) than rank {rank}"),
-            "This version joins the ranks of one host; start them there, in one container",
-        ));
-    }
     let cards = meeting.all_gather(bytemuck::bytes_of(&Card::own(config)))?;
     let cards = read_cards(&cards)?;
+    let far = (0..size).find(|peer| !meeting.same_host(*peer));
+    match (config.transport, far) {
+        (Transport::Shm, Some(far)) => {
+            return Err(Error::Choice {
+                what: format!(
+                    "RINGTREE_TRANSPORT is shm, and rank {far} is on another host (or in another pid namespace, or of another user) than rank {rank}"
+                ),
+                advice: "Choose 'auto' or 'tcp'".into(),
+            });
+        }
+        (Transport::Tcp, _) | (_, Some(_)) => return join_over_sockets(meeting, config, &cards, parent),
+        _ => {}
+    }
     let world = match parent {
         Some(parent) => parent.world(),
         None => neighbours::chosen(&config.domains, &cards.iter().map(|card| card.home).collect::<Vec<_>>())?,
@@ -150,10 +157,11 @@ fn share(meeting: &mut Rendezvous, config: &Config, parent: Option<&Parent>) -> 
     let pids: Vec<i32> = (0..size).map(|peer| meeting.peer_pid(peer).unwrap_or(own)).collect();
     let mut links = ShmLinks::new(Arc::new(segment), rank as u32, &world, Budget::process().clone());
     links.watch(&pids);
-    links.share_processors(processors(&cards));
+    links.share_processors(processors(cards.iter()));
     let fetch_from = agree_on_fetching(meeting, &links, config, &cards)?;
     links.allow_fetching(fetch_from);
-    Ok((links, world))
+    let windows = parent.is_some_and(|parent| parent.lend(&mut links));
+    Ok(over_shm(links, config, &world, windows))
 }
 
 /// From how many bytes on the ranks copy from each other's private memory; 0: never. The same on all.
@@ -194,6 +202,7 @@ impl Card {
                 Fetch::From(bytes) => bytes,
             },
             cache: setup::cache_bytes() as u64,
+            transport: config.transport as u64,
             shown: Shown::own(),
         }
     }
@@ -220,6 +229,7 @@ fn read_cards(cards: &[Vec<u8>]) -> Result<Vec<Card>> {
             ("RINGTREE_CHUNK", card.chunk_bytes.into(), first.chunk_bytes.into()),
             ("RINGTREE_DOMAINS", card.domains, first.domains),
             ("RINGTREE_FETCH", card.fetch, first.fetch),
+            ("RINGTREE_TRANSPORT", card.transport, first.transport),
         ] {
             if theirs != ours {
                 return Err(Error::start(
@@ -232,10 +242,10 @@ fn read_cards(cards: &[Vec<u8>]) -> Result<Vec<Card>> {
     Ok(read)
 }
 
-/// How many processors all ranks together may use.
-fn processors(cards: &[Card]) -> u32 {
-    let union =
-        (0..16).map(|word| cards.iter().fold(0, |all, card| all | card.processors[word]).count_ones()).sum::<u32>();
-    let quota = cards.iter().map(|card| card.quota).min().unwrap_or(u32::MAX);
+/// How many processors ranks of one host together may use.
+pub(super) fn processors<'c>(cards: impl Iterator<Item = &'c Card> + Clone) -> u32 {
+    let all = |word: usize| cards.clone().fold(0, |all, card| all | card.processors[word]);
+    let union = (0..16).map(|word| all(word).count_ones()).sum::<u32>();
+    let quota = cards.map(|card| card.quota).min().unwrap_or(u32::MAX);
     union.min(quota).max(1)
 }

@@ -2,6 +2,7 @@
 
 use super::engine::Engine;
 use super::split::Kind;
+use super::hosts::over_sockets;
 use super::{Communicator, Shared, neighbours};
 use crate::config::{Config, Fetch, Transport};
 use crate::error::{Error, Result};
@@ -11,7 +12,7 @@ use crate::sys::process::Watched;
 use crate::topo::detect::last_level_cache;
 use crate::transport::local::{LocalDoor, LocalLinks};
 use crate::transport::shm::{Budget, HeapAllocator, Heaps, Holder, Life, POINT_TO_POINT, Segment, ShmLinks, Shown};
-use crate::transport::{Abort, Links, Watch};
+use crate::transport::{Abort, Links, Watch, tcp};
 use std::path::Path;
 use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError, Weak};
 
@@ -72,15 +73,7 @@ impl Door for ShmDoor {
     }
 
     fn end_because(&self, error: &Error) {
-        let (kind, culprit, text) = match error {
-            Error::PeerLost { rank, how, .. } => (Abort::LOST, *rank as u32, how.clone()),
-            Error::Aborted { rank, reason, .. } => (Abort::CALLED, *rank as u32, reason.clone()),
-            Error::Timeout { ranks, waiting_for, .. } if !ranks.is_empty() => {
-                (Abort::TIMEOUT, ranks[0] as u32, waiting_for.clone())
-            }
-            other => (Abort::CALLED, self.rank, other.to_string()),
-        };
-        self.segment.abort(&Abort { by: self.rank, kind, culprit, other: culprit, text });
+        self.segment.abort(&abort_because(self.rank, error));
     }
 
     fn ended(&self, ranks: &[usize]) -> Option<(usize, String)> {
@@ -92,6 +85,19 @@ impl Door for ShmDoor {
             Some((*rank, format!("process {} on this host has ended (killed, crashed or exited)", process.pid())))
         })
     }
+}
+
+/// What rank `by` says to all because of an error that names who is to blame.
+pub(super) fn abort_because(by: u32, error: &Error) -> Abort {
+    let (kind, culprit, text) = match error {
+        Error::PeerLost { rank, how, .. } => (Abort::LOST, *rank as u32, how.clone()),
+        Error::Aborted { rank, reason, .. } => (Abort::CALLED, *rank as u32, reason.clone()),
+        Error::Timeout { ranks, waiting_for, .. } if !ranks.is_empty() => {
+            (Abort::TIMEOUT, ranks[0] as u32, waiting_for.clone())
+        }
+        other => (Abort::CALLED, by, other.to_string()),
+    };
+    Abort { by, kind, culprit, other: culprit, text }
 }
 
 /// Everything that a new communicator is made of.
@@ -122,6 +128,10 @@ impl Communicator {
         if config.transport == Transport::Local {
             let links = LocalLinks::world_of(&world, MIN_SLOTS);
             return Ok(links.into_iter().map(|links| over_reference(links, config, &world)).collect());
+        }
+        if config.transport == Transport::Tcp {
+            let offices = tcp::world(ranks, config.init_timeout)?;
+            return Ok(offices.into_iter().map(|office| over_sockets(office, config, &world, None)).collect());
         }
         let segment = Arc::new(Segment::private(ranks)?);
         Ok((0..ranks)
@@ -208,7 +218,7 @@ pub(super) fn processor_mask() -> [u64; 16] {
     mask
 }
 
-fn settings(config: &Config, world: &World, windows: bool, cores: u32) -> Settings {
+pub(super) fn settings(config: &Config, world: &World, windows: bool, cores: u32) -> Settings {
     let tuning = Tuning {
         algorithm: config.algorithm,
         chunk_bytes: config.chunk_bytes,
@@ -262,6 +272,6 @@ pub(super) fn remember(shared: &Arc<Shared>) {
 /// Runs when the process exits without dropping its communicators: peers see a rank that left, not one that crashed.
 extern "C" fn say_goodbye() {
     if let Ok(living) = LIVING.try_lock() {
-        living.iter().filter_map(Weak::upgrade).for_each(|shared| shared.door.leave());
+        living.iter().filter_map(Weak::upgrade).for_each(|shared| shared.part());
     }
 }

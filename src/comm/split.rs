@@ -7,6 +7,7 @@
 //!   barrier                 ──> processes only: whoever is gone by now is named by all, also by those who could not meet without it
 //! ```
 
+use super::hosts::over_sockets;
 use super::processes::meet;
 use super::requests::Requests;
 use super::setup::over_shm;
@@ -16,6 +17,7 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::plan::{Algorithm, MIN_SLOTS, World};
 use crate::transport::local::LocalLinks;
+use crate::transport::tcp;
 use crate::transport::shm::{Budget, Segment, ShmLinks};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -132,6 +134,8 @@ pub(super) enum Kind {
     Threads { processors: u32, fetch_from: u64 },
     /// Threads over the reference links.
     Reference,
+    /// Threads over sockets.
+    Sockets,
 }
 
 /// How the ranks of a split meet. All of them have just been in one operation together: nobody is still being started, so none is waited
@@ -145,6 +149,7 @@ fn boot_config(config: &Config) -> Result<BootConfig> {
 enum Made {
     Segment(Arc<Segment>),
     Reference(Vec<Option<LocalLinks>>),
+    Sockets(Vec<Option<Arc<tcp::Office>>>),
 }
 
 static MADE: Mutex<Option<HashMap<u64, (Made, usize)>>> = Mutex::new(None);
@@ -159,6 +164,10 @@ impl Kind {
             }
             Kind::Threads { .. } => Made::Segment(Arc::new(Segment::private(world.size())?)),
             Kind::Reference => Made::Reference(LocalLinks::world_of(world, MIN_SLOTS).into_iter().map(Some).collect()),
+            Kind::Sockets => {
+                let offices = tcp::world(world.size(), config.init_timeout)?;
+                Made::Sockets(offices.into_iter().map(Some).collect())
+            }
         };
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -206,6 +215,10 @@ impl Kind {
             }
             Made::Reference(links) => match links.get_mut(rank).and_then(Option::take) {
                 Some(links) => Ok(setup::over_reference(links, config, &world)),
+                None => Err(refused()),
+            },
+            Made::Sockets(offices) => match offices.get_mut(rank).and_then(Option::take) {
+                Some(office) => Ok(over_sockets(office, config, &world, None)),
                 None => Err(refused()),
             },
         };

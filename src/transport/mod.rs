@@ -15,6 +15,7 @@
 //! |---|---|
 //! | `local` | threads of one process, a mutex and queues: the reference |
 //! | `shm` | ranks of one host, rings of cache lines and slots in shared memory |
+//! | `tcp` | ranks of any hosts, over sockets |
 //! | `faulty` | any links, with delays, drops, closes and corruption from a seed |
 //! | `traced` | any links, with every message recorded |
 
@@ -22,6 +23,7 @@ pub mod clock;
 pub mod faulty;
 pub mod local;
 pub mod shm;
+pub mod tcp;
 pub mod traced;
 mod watch;
 

@@ -36,7 +36,7 @@ mod ring;
 mod segment;
 mod shuttle;
 mod staging;
-mod status;
+pub(super) mod status;
 mod watching;
 
 pub use heap::{HeapAllocator, Piece};

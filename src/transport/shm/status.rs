@@ -219,7 +219,6 @@ impl Status {
     }
 }
 
-#[cfg(loom)]
 impl Default for Header {
     /// As zeroed shared memory is.
     fn default() -> Header {
@@ -239,7 +238,6 @@ impl Default for Header {
     }
 }
 
-#[cfg(loom)]
 impl Default for Status {
     /// As zeroed shared memory is.
     fn default() -> Status {

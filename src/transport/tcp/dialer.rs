@@ -1,0 +1,161 @@
+//! Making connections beside the service: each attempt is a short-lived thread, so that a host that does not answer holds up nobody.
+
+use super::note::Note;
+use super::office::{Arrived, Office};
+use crate::boot::connection::Connection;
+use crate::boot::dial::{Dial, NoAnswer, Target};
+use crate::boot::wire::{SMALL_FRAME, Secret};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// The longest search for a rank that does not answer.
+const SEARCH: Duration = Duration::from_secs(30);
+
+/// What a dialer has brought.
+pub(super) enum Dialed {
+    Contact(u32, Connection),
+    /// That rank is not there any more.
+    Nobody(u32, String),
+}
+
+/// What is being made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Goal {
+    Contact(u32),
+    Data(u32, u8),
+    Knock(u32, u8, u8),
+}
+
+struct State {
+    under_way: BTreeSet<Goal>,
+    brought: Vec<Dialed>,
+}
+
+/// Makes connections for one rank.
+#[derive(Clone)]
+pub(super) struct Dialer {
+    office: Arc<Office>,
+    secret: Secret,
+    timeout: Duration,
+    /// Data sockets between two ranks.
+    sockets: u8,
+    state: Arc<Mutex<State>>,
+}
+
+/// The context of the proofs at a rank's door.
+pub(super) fn context(rank: u32) -> String {
+    format!("links {rank}")
+}
+
+impl Dialer {
+    pub(super) fn new(office: Arc<Office>, secret: Secret, timeout: Duration, sockets: u8) -> Dialer {
+        let state = State { under_way: BTreeSet::new(), brought: Vec::new() };
+        Dialer { office, secret, timeout: timeout.min(SEARCH), sockets, state: Arc::new(Mutex::new(state)) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was brought since.
+    pub(super) fn take(&self) -> Vec<Dialed> {
+        std::mem::take(&mut self.state().brought)
+    }
+
+    /// Makes data sockets to a higher rank: all of them, or that one.
+    pub(super) fn connect(&self, rank: u32, index: Option<u8>) {
+        match index {
+            Some(index) => self.start(Goal::Data(rank, index)),
+            None => self.connect_these(rank, 0, self.sockets),
+        }
+    }
+
+    /// The same for those that the other end has asked for.
+    pub(super) fn connect_these(&self, rank: u32, from: u8, count: u8) {
+        for index in from..from.saturating_add(count).min(self.sockets) {
+            self.start(Goal::Data(rank, index));
+        }
+    }
+
+    /// Asks a lower rank for data sockets.
+    pub(super) fn knock(&self, rank: u32, index: Option<u8>) {
+        let (from, count) = index.map_or((0, self.sockets), |index| (index, 1));
+        self.start(Goal::Knock(rank, from, count));
+    }
+
+    /// Makes a contact.
+    pub(super) fn contact(&self, rank: u32) {
+        self.start(Goal::Contact(rank));
+    }
+
+    fn start(&self, goal: Goal) {
+        if !self.state().under_way.insert(goal) {
+            return;
+        }
+        let dialer = self.clone();
+        let thread = std::thread::Builder::new().name("ringtree dial".into()).stack_size(256 * 1024);
+        if let Err(error) = thread.spawn(move || dialer.pursue(goal)) {
+            log::warn!("tcp: rank {}: no thread to make a connection: {error}", self.office.rank());
+            self.state().under_way.remove(&goal);
+        }
+    }
+
+    fn pursue(&self, goal: Goal) {
+        let own = self.office.rank();
+        let (rank, outcome) = match goal {
+            Goal::Contact(rank) => {
+                let contact = self.ask(rank, 0, &Note::Contact { rank: own }, false);
+                (rank, contact.map(|connection| self.bring(Dialed::Contact(rank, connection))))
+            }
+            Goal::Data(rank, index) => {
+                let data = self.ask(rank, index, &Note::Data { rank: own, index }, true);
+                (rank, data.map(|connection| self.arrive(rank, index, connection)))
+            }
+            Goal::Knock(rank, from, count) => {
+                (rank, self.ask(rank, 0, &Note::Knock { rank: own, from, count }, true).map(drop))
+            }
+        };
+        self.state().under_way.remove(&goal);
+        if let Err(how) = outcome {
+            self.bring(Dialed::Nobody(rank, how));
+        }
+    }
+
+    fn bring(&self, dialed: Dialed) {
+        self.state().brought.push(dialed);
+        self.office.rouse();
+    }
+
+    fn arrive(&self, rank: u32, index: u8, connection: Connection) {
+        match connection.share_socket() {
+            Some(socket) => self.office.arrive(Arrived { rank, index, socket }),
+            None => log::warn!("tcp: rank {rank} sent more than a welcome"),
+        }
+    }
+
+    /// Connects, says what for, and waits for the welcome; or how it was noticed that the rank is gone.
+    pub(super) fn ask(&self, rank: u32, way: u8, note: &Note, exactly: bool) -> Result<Connection, String> {
+        let address = &self.office.addresses[rank as usize];
+        let at = address.at[usize::from(way) % address.at.len()];
+        let (target, context) = (Target::Tcp(at), context(rank));
+        let deadline = Instant::now() + self.timeout;
+        let dial =
+            Dial { target: &target, secret: &self.secret, context: &context, deadline, patient: false, limit: SMALL_FRAME, exactly };
+        let name = self.office.name(rank);
+        let answer = dial.ask(&note.encode(), &mut || self.office.has_ended());
+        match answer {
+            Ok((connection, welcome)) if Note::decode(&welcome, self.office.size()) == Some(Note::Welcome) => {
+                Ok(connection)
+            }
+            Ok(_) => Err(format!("{name} does not answer as it should at {at}")),
+            Err(NoAnswer::Nobody) => Err(format!("{name} has ended, or has left: nobody listens at {at} any more")),
+            Err(NoAnswer::Stranger(refusal)) => Err(format!("{name} has ended: somebody else listens at {at} ({refusal})")),
+            Err(NoAnswer::Late(why)) => Err(format!("{name} can't be reached at {at} ({why})")),
+            Err(NoAnswer::Interrupted) => Err("the communicator has ended".into()),
+            Err(NoAnswer::Starved(errno)) => {
+                Err(format!("this process has no descriptors left to reach {name} ({})", errno.desc()))
+            }
+        }
+    }
+}

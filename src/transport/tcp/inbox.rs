@@ -1,0 +1,261 @@
+//! A reader's end of a link: the messages that came and were not released, in any order, each exactly once.
+//!
+//! ```text
+//!   released ─┐
+//!             ▼
+//!   seq       n     n+1   n+2   n+3           a message before n: it came twice, over a connection that was lost
+//!           ┌─────┬─────┬─────┬─────┐         one from n + SLOTS on: nobody would send that
+//!           │whole│ open│     │whole│
+//!           └─────┴─────┴─────┴─────┘
+//! ```
+
+use super::frame::{Frame, Kind};
+use super::outbox::SLOTS;
+use super::room::Room;
+use crate::transport::Message;
+
+/// Who is bringing a message: a socket, by its number in this rank's life.
+pub(super) type Carrier = u64;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Empty,
+    Open(Carrier),
+    Whole,
+}
+
+#[derive(Debug)]
+struct Arrival {
+    state: State,
+    room: Room,
+    at: *mut u8,
+    len: u32,
+    tag: u32,
+    /// Its writer waits for the release.
+    lent: bool,
+}
+
+/// The messages of one link that came.
+#[derive(Debug)]
+pub(super) struct Inbox {
+    slots: Vec<Arrival>,
+    released: u32,
+    /// How many releases the writer has been told of.
+    told: u32,
+    /// A lent message is among those that were released and not told: its writer waits.
+    awaited: bool,
+    /// Where the next message may be put at once, if it has that length.
+    landing: Option<(*mut u8, usize)>,
+}
+
+/// What is to be done with a message that begins to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Opening {
+    /// Its bytes go there.
+    Take(*mut u8),
+    /// The same, in place of another carrier that has brought a part of it.
+    TakeOver(*mut u8, Carrier),
+    /// It is here already: its bytes go nowhere.
+    Drop,
+    /// No rank would send it.
+    Refuse,
+}
+
+impl Inbox {
+    pub(super) fn new() -> Inbox {
+        Inbox { slots: Vec::new(), released: 0, told: 0, awaited: false, landing: None }
+    }
+
+    fn slot(&mut self, seq: u32) -> &mut Arrival {
+        let index = (seq % SLOTS) as usize;
+        while self.slots.len() <= index {
+            let (room, at) = (Room::default(), std::ptr::null_mut());
+            self.slots.push(Arrival { state: State::Empty, room, at, len: 0, tag: 0, lent: false });
+        }
+        &mut self.slots[index]
+    }
+
+    /// A message begins to come.
+    pub(super) fn open(&mut self, frame: &Frame, carrier: Carrier) -> Opening {
+        let Frame { seq, len, tag, .. } = *frame;
+        let ahead = seq.wrapping_sub(self.released);
+        if ahead >= SLOTS {
+            // It was released before its writer heard of that.
+            return if self.released.wrapping_sub(seq) <= SLOTS { Opening::Drop } else { Opening::Refuse };
+        }
+        let landing = if ahead == 0 { self.landing.take_if(|(_, room)| *room == len as usize) } else { None };
+        let slot = self.slot(seq);
+        let before = slot.state;
+        match before {
+            State::Whole => return Opening::Drop,
+            State::Open(_) if (slot.len, slot.tag) != (len, tag) => return Opening::Refuse,
+            State::Open(other) if other == carrier => return Opening::Refuse,
+            State::Open(_) => {}
+            State::Empty => {
+                (slot.len, slot.tag, slot.lent) = (len, tag, frame.kind == Kind::Lent);
+                slot.at = landing.map_or_else(|| slot.room.of(len as usize), |(at, _)| at);
+            }
+        }
+        slot.state = State::Open(carrier);
+        match before {
+            State::Open(other) => Opening::TakeOver(slot.at, other),
+            _ => Opening::Take(slot.at),
+        }
+    }
+
+    /// All of it has come.
+    pub(super) fn complete(&mut self, seq: u32) {
+        self.slot(seq).state = State::Whole;
+    }
+
+    /// Its carrier is lost. What has come of it is worth nothing.
+    pub(super) fn abandon(&mut self, seq: u32, carrier: Carrier) {
+        let slot = self.slot(seq);
+        if slot.state == State::Open(carrier) {
+            slot.state = State::Empty;
+        }
+    }
+
+    /// The oldest message, if it is whole.
+    #[inline]
+    pub(super) fn front(&self) -> Option<Message> {
+        let slot = self.slots.get((self.released % SLOTS) as usize)?;
+        (slot.state == State::Whole).then_some(Message { at: slot.at, len: slot.len as usize, tag: slot.tag })
+    }
+
+    /// Whether a part of the oldest message is here.
+    pub(super) fn is_coming(&self) -> bool {
+        let slot = self.slots.get((self.released % SLOTS) as usize);
+        slot.is_some_and(|slot| matches!(slot.state, State::Open(_)))
+    }
+
+    /// The next message may be put there, if it has not begun to come. It is taken at its word only if it has that length.
+    pub(super) fn land(&mut self, at: *mut u8, len: usize) {
+        self.landing = Some((at, len));
+    }
+
+    /// The oldest message was read.
+    pub(super) fn release(&mut self) {
+        let seq = self.released;
+        let slot = self.slot(seq);
+        slot.state = State::Empty;
+        let lent = slot.lent;
+        self.awaited |= lent;
+        self.landing = None;
+        self.released = seq.wrapping_add(1);
+    }
+
+    /// How many were released, for the writer to hear.
+    pub(super) fn tell(&mut self) -> u32 {
+        self.told = self.released;
+        self.awaited = false;
+        self.told
+    }
+
+    /// What the writer was told last may not have reached it: it is told again, if there was anything.
+    pub(super) fn tell_again(&mut self) -> bool {
+        self.awaited = self.released != 0;
+        self.told = if self.untold() > 0 { self.told } else { self.released.wrapping_sub(u32::from(self.awaited)) };
+        self.awaited
+    }
+
+    /// How many releases the writer has not been told of.
+    pub(super) fn untold(&self) -> u32 {
+        self.released.wrapping_sub(self.told)
+    }
+
+    /// Whether the writer waits to be told.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.awaited && self.untold() > 0
+    }
+
+    /// Bytes that its slots hold on to.
+    pub(super) fn bytes(&self) -> usize {
+        self.slots.iter().map(|slot| slot.room.bytes()).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::frame::{LinkKind, Spot};
+    use super::*;
+
+    fn frame(seq: u32) -> Frame {
+        let spot = Spot { lane: 0, kind: LinkKind::PAIR };
+        Frame { kind: Kind::Kept, spot, len: 8, seq, tag: seq ^ 0x55, released: 0, check: 0 }
+    }
+
+    fn take(inbox: &mut Inbox, seq: u32) {
+        assert!(matches!(inbox.open(&frame(seq), 1), Opening::Take(_)));
+        inbox.complete(seq);
+    }
+
+    #[test]
+    fn messages_are_shown_in_order_whatever_order_they_come_in() {
+        let mut inbox = Inbox::new();
+        for seq in [2, 1, 3, 0] {
+            assert_eq!(inbox.front().map(|message| message.tag), None);
+            take(&mut inbox, seq);
+        }
+        for seq in 0..4 {
+            assert_eq!(inbox.front().map(|message| message.tag), Some(seq ^ 0x55));
+            inbox.release();
+        }
+        assert!(inbox.front().is_none());
+    }
+
+    #[test]
+    fn a_message_that_comes_twice_is_taken_once_before_and_after_its_release() {
+        let mut inbox = Inbox::new();
+        take(&mut inbox, 0);
+        assert_eq!(inbox.open(&frame(0), 2), Opening::Drop);
+        inbox.release();
+        assert_eq!(inbox.open(&frame(0), 2), Opening::Drop);
+        take(&mut inbox, 1);
+    }
+
+    #[test]
+    fn half_a_message_is_taken_over_by_the_next_carrier() {
+        let mut inbox = Inbox::new();
+        let Opening::Take(at) = inbox.open(&frame(0), 1) else { panic!("the first") };
+        assert_eq!(inbox.open(&frame(0), 2), Opening::TakeOver(at, 1));
+        inbox.abandon(0, 1);
+        assert_eq!(inbox.open(&frame(0), 2), Opening::Refuse, "the same carrier twice");
+        inbox.abandon(0, 2);
+        assert_eq!(inbox.open(&frame(0), 3), Opening::Take(at));
+    }
+
+    #[test]
+    fn what_nobody_would_send_is_refused() {
+        let mut inbox = Inbox::new();
+        for seq in [SLOTS, SLOTS + 5, u32::MAX / 2] {
+            assert_eq!(inbox.open(&frame(seq), 1), Opening::Refuse, "{seq}");
+        }
+        let other = Frame { len: 9, ..frame(0) };
+        inbox.open(&frame(0), 1);
+        assert_eq!(inbox.open(&other, 2), Opening::Refuse, "another length under the same number");
+    }
+
+    #[test]
+    fn the_next_message_lands_where_it_is_wanted_if_it_fits() {
+        let (mut inbox, mut place) = (Inbox::new(), [0u8; 8]);
+        let at = place.as_mut_ptr();
+        inbox.land(at, 8);
+        assert!(matches!(inbox.open(&frame(1), 1), Opening::Take(other) if other != at), "not the next one");
+        assert_eq!(inbox.open(&frame(0), 1), Opening::Take(at));
+        let mut inbox = Inbox::new();
+        inbox.land(at, 7);
+        assert!(matches!(inbox.open(&frame(0), 1), Opening::Take(other) if other != at), "another length");
+    }
+
+    #[test]
+    fn numbers_begin_anew_after_the_last_one() {
+        let mut inbox = Inbox { released: u32::MAX - 1, told: u32::MAX - 1, ..Inbox::new() };
+        for step in 0..40u32 {
+            take(&mut inbox, (u32::MAX - 1).wrapping_add(step));
+            inbox.release();
+            assert_eq!(inbox.untold(), step + 1);
+        }
+        assert_eq!(inbox.open(&frame(u32::MAX), 2), Opening::Refuse, "long gone");
+    }
+}

@@ -1,0 +1,396 @@
+//! All links of one rank over TCP: the contract of `crate::transport` on top of `peer`.
+
+use super::frame::{LinkKind, Spot};
+use super::office::Office;
+use super::outbox::Outbox;
+use super::peer::{Boards, Nonsense, Parcel, Peer, Taken};
+use crate::error::{Error, Place};
+use crate::plan::{Group, MOST_CHUNK_BYTES, World};
+use crate::transport::{Blocked, Incoming, Links, Message, Outgoing, Shared};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The longest wait at the end for what was said to reach the other kernels.
+const PARTING: Duration = Duration::from_secs(5);
+
+/// One rank's ends of all links of a communicator.
+#[derive(Debug)]
+pub struct TcpLinks {
+    rank: u32,
+    world: World,
+    peers: Vec<Option<Box<Peer>>>,
+    boards: Boards,
+    /// Ranks to which something waits to be sent, or that wait for news.
+    unsent: Vec<u32>,
+    /// Ranks that hold messages of the caller's memory.
+    borrowers: Vec<u32>,
+    pub(super) office: Arc<Office>,
+    /// What of the office's news was taken up.
+    seen: u32,
+    carriers: u64,
+    /// Ranks of this host, and the processors that they may use.
+    pub(super) crowd: (u32, u32),
+    /// The communicator is of no further use: nothing is sent or taken any more.
+    over: bool,
+}
+
+// SAFETY: the raw pointers in there are to memory of the links themselves, or to buffers that the session's caller lends for the time of an
+// operation, which ends only when nothing of it is under way (`settle`, `failed`).
+unsafe impl Send for TcpLinks {}
+
+fn outgoing(lane: u32, link: Outgoing) -> Spot {
+    let kind = match link {
+        Outgoing::Pair(_) => LinkKind::PAIR,
+        Outgoing::Board(group) => LinkKind::board(group),
+    };
+    Spot { lane: lane as u16, kind }
+}
+
+fn incoming(lane: u32, link: Incoming) -> Spot {
+    let kind = match link {
+        Incoming::Pair(_) => LinkKind::PAIR,
+        Incoming::Board(_, group) => LinkKind::board(group),
+    };
+    Spot { lane: lane as u16, kind }
+}
+
+impl TcpLinks {
+    /// The ends of the office's rank. `world` gives the boards their readers and must be the same on all ranks.
+    pub(crate) fn new(office: Arc<Office>, world: &World, crowd: (u32, u32)) -> TcpLinks {
+        let (rank, size) = (office.rank(), office.size());
+        assert!(rank < size && world.size() == size);
+        TcpLinks {
+            rank,
+            world: world.clone(),
+            peers: (0..size).map(|_| None).collect(),
+            boards: Boards::new(),
+            unsent: Vec::new(),
+            borrowers: Vec::new(),
+            office,
+            seen: 0,
+            carriers: 0,
+            crowd,
+            over: false,
+        }
+    }
+
+    /// The communicator beside its links.
+    pub(crate) fn office(&self) -> &Arc<Office> {
+        &self.office
+    }
+
+    fn peer(&mut self, rank: u32) -> &mut Peer {
+        self.peers[rank as usize].get_or_insert_default()
+    }
+
+    fn readers(&self, link: Outgoing) -> Readers {
+        match link {
+            Outgoing::Pair(to) => Readers { one: Some(to), group: None, next: 0 },
+            Outgoing::Board(group) => Readers { one: None, group: Some(group), next: 0 },
+        }
+    }
+
+    /// The next reader of a link.
+    fn next_reader(&self, readers: &mut Readers) -> Option<u32> {
+        let Some(group) = readers.group else { return readers.one.take() };
+        loop {
+            let reader = self.world.members(group, self.rank).get(readers.next)?;
+            readers.next += 1;
+            if reader != self.rank {
+                return Some(reader);
+            }
+        }
+    }
+
+    /// The reader that has released least, if the next message has no slot because of it.
+    fn slowest(&mut self, lane: u32, link: Outgoing) -> Option<u32> {
+        let spot = outgoing(lane, link);
+        let mut readers = self.readers(link);
+        while let Some(reader) = self.next_reader(&mut readers) {
+            let board = self.boards.get(&spot).map(Outbox::next);
+            let out = self.peer(reader).out(spot);
+            let has_room = match link {
+                Outgoing::Pair(_) => out.pair.has_room(out.released),
+                Outgoing::Board(_) => board.unwrap_or(0).wrapping_sub(out.released) < super::outbox::SLOTS,
+            };
+            if !has_room {
+                return Some(reader);
+            }
+        }
+        None
+    }
+
+    fn outbox(&mut self, lane: u32, link: Outgoing) -> &mut Outbox {
+        let spot = outgoing(lane, link);
+        match link {
+            Outgoing::Pair(to) => &mut self.peer(to).out(spot).pair,
+            Outgoing::Board(_) => self.boards.entry(spot).or_insert_with(Outbox::new),
+        }
+    }
+
+    /// A free slot for the next message, or who has to release one.
+    fn find_room(&mut self, lane: u32, link: Outgoing) -> Result<Option<Blocked>, Error> {
+        let Some(reader) = self.slowest(lane, link) else { return Ok(None) };
+        self.advance(reader)?;
+        Ok(self.slowest(lane, link).map(Blocked::Slot))
+    }
+
+    /// Puts the sealed message on its way.
+    fn post(&mut self, lane: u32, link: Outgoing, seq: u32, len: usize, lent: bool) {
+        let parcel = Parcel { spot: outgoing(lane, link), seq, len: len as u32, again: false };
+        let mut readers = self.readers(link);
+        while let Some(reader) = self.next_reader(&mut readers) {
+            self.peer(reader).push(parcel, lent);
+            if lent && !self.borrowers.contains(&reader) {
+                self.borrowers.push(reader);
+            }
+            self.pump(reader, false);
+        }
+    }
+
+    /// Sends what that rank's sockets take.
+    fn pump(&mut self, rank: u32, tell: bool) {
+        if self.over {
+            return;
+        }
+        let TcpLinks { peers, boards, .. } = self;
+        let Some(peer) = &mut peers[rank as usize] else { return };
+        let tell = tell || peer.must_tell();
+        let lost = peer.pump(boards, tell);
+        let unsent = !peer.is_sent() || peer.must_tell();
+        if peer.sockets.is_empty() && unsent {
+            self.office.want(rank);
+        }
+        for (index, errno) in lost {
+            self.note_lost(rank, index, errno);
+        }
+        if unsent && !self.unsent.contains(&rank) {
+            self.unsent.push(rank);
+        }
+    }
+
+    /// A socket is lost. Another one is wanted if something of what it carried may not have come.
+    fn note_lost(&mut self, rank: u32, index: u8, errno: Errno) {
+        log::debug!("tcp: rank {}: socket {index} to rank {rank} is lost: {}", self.rank, errno.desc());
+        if self.peer(rank).is_owed() {
+            self.office.want_again(rank, index);
+        }
+    }
+
+    /// Takes in what has come from that rank, up to a complete message, and sends what waits.
+    pub(super) fn advance(&mut self, rank: u32) -> Result<Taken, Error> {
+        self.take_up_news();
+        let mut taken = Taken::Nothing;
+        if let Some(peer) = &self.peers[rank as usize] {
+            let mut at = 0;
+            let count = peer.sockets.len();
+            while at < count && taken != Taken::Message {
+                match self.take_in(rank, at)? {
+                    Taken::Nothing => {}
+                    some => taken = some,
+                }
+                at += 1;
+            }
+        }
+        if !self.unsent.is_empty() {
+            self.send_what_waits();
+        }
+        Ok(taken)
+    }
+
+    fn take_in(&mut self, rank: u32, at: usize) -> Result<Taken, Error> {
+        let Some(peer) = &mut self.peers[rank as usize] else { return Ok(Taken::Nothing) };
+        if self.over || at >= peer.sockets.len() {
+            return Ok(Taken::Nothing);
+        }
+        match peer.take_in(at) {
+            Ok(Ok(taken)) => {
+                if peer.must_tell() && !self.unsent.contains(&rank) {
+                    self.unsent.push(rank);
+                }
+                Ok(taken)
+            }
+            Ok(Err(errno)) => {
+                let index = peer.lose(at);
+                self.note_lost(rank, index, errno);
+                Ok(Taken::Bytes)
+            }
+            Err(Nonsense(what)) => {
+                Err(Error::Corrupt { place: Box::new(Place::default()), rank: rank as usize, what: what.into() })
+            }
+        }
+    }
+
+    fn send_what_waits(&mut self) {
+        for rank in std::mem::take(&mut self.unsent) {
+            self.pump(rank, false);
+        }
+    }
+
+    /// Takes in everything that has come: credits see to it that there is room for it.
+    pub(super) fn advance_all(&mut self) -> Result<bool, Error> {
+        let mut any = false;
+        for rank in 0..self.size() {
+            while self.peers[rank as usize].is_some() && self.advance(rank)? != Taken::Nothing {
+                any = true;
+            }
+        }
+        Ok(any)
+    }
+
+    /// New sockets.
+    #[inline]
+    fn take_up_news(&mut self) {
+        let news = self.office.news();
+        if news != self.seen {
+            self.seen = news;
+            self.take_arrivals();
+        }
+    }
+
+    #[cold]
+    fn take_arrivals(&mut self) {
+        for arrived in self.office.arrivals() {
+            self.carriers += 1;
+            let carrier = self.carriers;
+            self.peer(arrived.rank).add(arrived.socket, carrier, arrived.index);
+            self.pump(arrived.rank, false);
+        }
+    }
+
+    /// Whether there is no socket to that rank.
+    pub(super) fn is_apart(&self, rank: u32) -> bool {
+        self.peers[rank as usize].as_ref().is_none_or(|peer| peer.sockets.is_empty())
+    }
+
+    /// Sleeps until something comes, or something that waits can be sent, or the office has news; at most that long.
+    pub(super) fn sleep_on_sockets(&self, limit: Duration) {
+        let mut fds = vec![PollFd::new(self.office.bell(), PollFlags::POLLIN)];
+        for peer in self.peers.iter().flatten() {
+            for socket in &peer.sockets {
+                let out = if socket.is_sending() { PollFlags::POLLOUT } else { PollFlags::empty() };
+                fds.push(PollFd::new(socket.fd(), PollFlags::POLLIN | out));
+            }
+        }
+        let milliseconds = limit.as_micros().div_ceil(1000).min(1000) as u16;
+        let _ready_or_not = poll(&mut fds, PollTimeout::from(milliseconds));
+        drop(fds);
+        self.office.silence();
+    }
+
+    /// Ends all traffic: whoever lent memory gets it back.
+    pub(super) fn end(&mut self) {
+        self.over = true;
+        self.peers.iter_mut().for_each(|peer| *peer = None);
+        self.unsent.clear();
+        self.borrowers.clear();
+    }
+
+    /// Waits until the other ranks' kernels have all that was said, so that this process may end. Not longer than a while.
+    pub(crate) fn part(&mut self) {
+        let until = Instant::now() + PARTING;
+        while !self.over && Instant::now() < until && !self.office.has_ended() {
+            let _what_comes_now_comes_too_late = self.advance_all();
+            let pending = |peer: &Peer| {
+                let waits = |fd| crate::sys::stream::unacknowledged(fd).is_ok_and(|bytes| bytes > 0);
+                !peer.is_sent() || peer.sockets.iter().any(|socket| waits(socket.fd()))
+            };
+            if !self.peers.iter().flatten().any(|peer| pending(peer)) {
+                return;
+            }
+            std::thread::sleep(Duration::from_micros(100));
+        }
+    }
+
+    /// Bytes of messages that the links hold on to.
+    pub fn bytes(&self) -> usize {
+        let boards = self.boards.values().map(Outbox::bytes).sum::<usize>();
+        boards + self.peers.iter().flatten().map(|peer| peer.bytes()).sum::<usize>()
+    }
+}
+
+/// The readers of a link that were not visited.
+struct Readers {
+    one: Option<u32>,
+    group: Option<Group>,
+    next: u32,
+}
+
+impl Links for TcpLinks {
+    fn rank(&self) -> u32 {
+        self.rank
+    }
+
+    fn size(&self) -> u32 {
+        self.world.size()
+    }
+
+    #[inline]
+    fn reserve(&mut self, lane: u32, link: Outgoing, len: usize) -> Result<Result<*mut u8, Blocked>, Error> {
+        Ok(match self.find_room(lane, link)? {
+            Some(blocked) => Err(blocked),
+            None => Ok(self.outbox(lane, link).reserve(len)),
+        })
+    }
+
+    #[inline]
+    fn publish(&mut self, lane: u32, link: Outgoing, len: usize, tag: u32) -> Result<(), Error> {
+        let seq = self.outbox(lane, link).seal(len, tag);
+        self.post(lane, link, seq, len, false);
+        Ok(())
+    }
+
+    #[inline]
+    fn peek(&mut self, lane: u32, link: Incoming) -> Result<Option<Message>, Error> {
+        let (from, spot) = (link.rank(), incoming(lane, link));
+        let front = |links: &TcpLinks| links.peers[from as usize].as_ref()?.seen(spot)?.front();
+        if let Some(message) = front(self) {
+            return Ok(Some(message));
+        }
+        self.advance(from)?;
+        Ok(front(self))
+    }
+
+    fn release(&mut self, lane: u32, link: Incoming) {
+        self.peer(link.rank()).release(incoming(lane, link));
+    }
+
+    fn share(&self, _at: *const u8, _len: usize) -> Shared {
+        Shared::NOWHERE
+    }
+
+    fn resolve(&mut self, _owner: u32, _place: Shared, _len: usize) -> Option<*mut u8> {
+        None
+    }
+
+    unsafe fn fetch(&mut self, owner: u32, _at: u64, _into: *mut u8, _len: usize) -> Result<(), Error> {
+        let what = "the address of a buffer, which nobody can reach over TCP".into();
+        Err(Error::Corrupt { place: Box::new(Place::default()), rank: owner as usize, what })
+    }
+
+    fn drained(&mut self, lane: u32, link: Outgoing) -> Result<Option<Blocked>, Error> {
+        let (spot, next) = (outgoing(lane, link), self.outbox(lane, link).next());
+        let mut readers = self.readers(link);
+        while let Some(reader) = self.next_reader(&mut readers) {
+            if self.peer(reader).out(spot).released != next {
+                self.advance(reader)?;
+            }
+            if self.peer(reader).out(spot).released != next {
+                return Ok(Some(Blocked::Slot(reader)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn message_limit(&self) -> usize {
+        MOST_CHUNK_BYTES as usize
+    }
+
+    fn enter_windows(&mut self) -> bool {
+        !self.office.has_ended()
+    }
+
+    fn leave_windows(&mut self) {}
+}

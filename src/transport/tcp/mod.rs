@@ -1,0 +1,41 @@
+//! Links between ranks over TCP: any hosts that reach each other.
+//!
+//! ```text
+//!   links ── publish ──> peer ──> socket 0 (small), 1, 2 … (long) ──> the other rank's socket ──> inbox ──> peek
+//!     │                                                                                             │
+//!     └── orders ──> service (a thread) ── notes: who is there, what it does, bad news ──> other services
+//! ```
+//!
+//! Data sockets are driven by the rank's own thread inside its operations: the kernel holds what comes while the rank computes. Everything
+//! that must go on meanwhile is the service's: letting others in, telling what this rank does, passing on that somebody is gone.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `frame` | what goes before every message |
+//! | `room` `outbox` `inbox` | the messages of one link, at its writer and at its reader |
+//! | `socket` | one data socket, half of a message sent, half of one received |
+//! | `peer` | everything between two ranks: queues, what was sent and not released, what is sent again |
+//! | `links` | all links of a rank: the contract |
+//! | `watching` | noticing those that are gone and those that do something else |
+//! | `note` | what services say to each other |
+//! | `office` | what a rank and its service have in common |
+//! | `service` `dialer` | the thread that answers, and those that make connections |
+//! | `open` | how a rank's office comes to be |
+
+mod dialer;
+mod frame;
+mod inbox;
+mod links;
+mod note;
+mod office;
+mod open;
+mod outbox;
+mod peer;
+mod room;
+mod service;
+mod socket;
+mod watching;
+
+pub use links::TcpLinks;
+pub(crate) use office::{Address, Office};
+pub(crate) use open::{Opening, world};

@@ -1,0 +1,324 @@
+//! What a rank and its service have in common: the service is a thread that answers the others also while the rank computes.
+//!
+//! ```text
+//!   rank's thread ── orders ──> service ── notes ──> other services
+//!        ▲                         │
+//!        └── new sockets, news ────┘          statuses: a mirror of what the others do, as far as it was asked for
+//! ```
+
+use crate::boot::message::{Reader, Writer};
+use crate::transport::shm::status::{Header, Life, Status};
+use crate::transport::{Abort, Entered};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// The longest wait for the service to say good-bye.
+const FAREWELL: Duration = Duration::from_millis(500);
+
+/// Where a rank is reached, and who it is for messages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Address {
+    /// Its process listens at each of them.
+    pub(crate) at: Vec<SocketAddr>,
+    pub(crate) pid: u32,
+    pub(crate) host: String,
+}
+
+/// The most addresses of one rank.
+const MOST_ADDRESSES: u32 = 16;
+
+impl Address {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Writer(Vec::new());
+        out.u32(self.pid).text(&self.host).u32(self.at.len() as u32);
+        for at in &self.at {
+            out.socket_address(Some(*at));
+        }
+        out.0
+    }
+
+    /// Nothing for bytes that make no sense: a rank has an address.
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Address> {
+        let mut from = Reader(bytes);
+        let (pid, host, count) = (from.u32()?, from.text()?, from.u32()?);
+        if !(1..=MOST_ADDRESSES).contains(&count) {
+            return None;
+        }
+        let at = (0..count).map(|_| from.socket_address()?).collect::<Option<Vec<_>>>()?;
+        let host = host.replace(char::is_control, " ");
+        from.0.is_empty().then_some(Address { at, pid, host })
+    }
+}
+
+/// A data socket that has been made.
+#[derive(Debug)]
+pub(super) struct Arrived {
+    pub(super) rank: u32,
+    pub(super) index: u8,
+    pub(super) socket: OwnedFd,
+}
+
+/// What a rank wants of its service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Order {
+    /// Data sockets to that rank: all of them, or that one again.
+    Connect { rank: u32, index: Option<u8> },
+    /// Tell everybody why the communicator has ended.
+    Spread,
+    /// Say good-bye and end.
+    Leave,
+}
+
+/// What a rank and its service have in common.
+#[derive(Debug)]
+pub(crate) struct Office {
+    rank: u32,
+    pub(super) addresses: Vec<Address>,
+    pub(super) header: Header,
+    statuses: Vec<Status>,
+    orders: Mutex<Vec<Order>>,
+    /// Wakes the service.
+    wake: EventFd,
+    arrivals: Mutex<Vec<Arrived>>,
+    /// Counts what the service did that the rank may want to know.
+    news: AtomicU32,
+    /// Wakes the rank.
+    bell: EventFd,
+    lost: Mutex<BTreeMap<u32, String>>,
+    any_lost: AtomicBool,
+    /// The rank that this one waits for, plus one; 0: it waits for nobody, or not for long.
+    wanted: AtomicU32,
+    /// Whether the service has ended.
+    closed: Mutex<bool>,
+    closing: Condvar,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Office {
+    pub(super) fn new(rank: u32, addresses: Vec<Address>) -> nix::Result<Office> {
+        let event = || EventFd::from_value_and_flags(0, EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC);
+        let statuses: Vec<Status> = addresses.iter().map(|_| Status::default()).collect();
+        statuses.iter().for_each(|status| status.set_life(Life::Present));
+        let (orders, arrivals, lost, closed) = Default::default();
+        Ok(Office {
+            rank,
+            addresses,
+            header: Header::default(),
+            statuses,
+            orders,
+            wake: event()?,
+            arrivals,
+            news: AtomicU32::new(0),
+            bell: event()?,
+            lost,
+            any_lost: AtomicBool::new(false),
+            wanted: AtomicU32::new(0),
+            closed,
+            closing: Condvar::new(),
+        })
+    }
+
+    pub(crate) fn rank(&self) -> u32 {
+        self.rank
+    }
+
+    pub(crate) fn size(&self) -> u32 {
+        self.addresses.len() as u32
+    }
+
+    /// What a rank is doing, as far as it is known here.
+    pub(super) fn status(&self, rank: u32) -> &Status {
+        &self.statuses[rank as usize]
+    }
+
+    /// A rank's process in words.
+    pub(super) fn name(&self, rank: u32) -> String {
+        let address = &self.addresses[rank as usize];
+        format!("process {} on {}", address.pid, address.host)
+    }
+
+    /// Data sockets to that rank are wanted.
+    pub(super) fn want(&self, rank: u32) {
+        self.order(Order::Connect { rank, index: None });
+    }
+
+    /// That data socket is wanted again.
+    pub(super) fn want_again(&self, rank: u32, index: u8) {
+        self.order(Order::Connect { rank, index: Some(index) });
+    }
+
+    fn order(&self, order: Order) {
+        let mut orders = lock(&self.orders);
+        if !orders.contains(&order) {
+            orders.push(order);
+        }
+        drop(orders);
+        self.rouse();
+    }
+
+    /// Wakes the service.
+    pub(super) fn rouse(&self) {
+        let _full_means_awake = self.wake.write(1);
+    }
+
+    /// What the service sleeps on.
+    pub(super) fn wake_fd(&self) -> BorrowedFd<'_> {
+        self.wake.as_fd()
+    }
+
+    pub(super) fn take_orders(&self) -> Vec<Order> {
+        let _nobody_may_have_called = self.wake.read();
+        std::mem::take(&mut *lock(&self.orders))
+    }
+
+    /// A number that changes when the service has done something that the rank may want to know.
+    #[inline]
+    pub(super) fn news(&self) -> u32 {
+        self.news.load(Ordering::Acquire)
+    }
+
+    fn tell_rank(&self) {
+        self.news.fetch_add(1, Ordering::Release);
+        let _full_means_awake = self.bell.write(1);
+    }
+
+    pub(super) fn arrive(&self, arrived: Arrived) {
+        lock(&self.arrivals).push(arrived);
+        self.tell_rank();
+    }
+
+    /// The data sockets that were made.
+    pub(super) fn arrivals(&self) -> Vec<Arrived> {
+        std::mem::take(&mut *lock(&self.arrivals))
+    }
+
+    /// What the rank sleeps on, beside its sockets.
+    pub(super) fn bell(&self) -> BorrowedFd<'_> {
+        self.bell.as_fd()
+    }
+
+    pub(super) fn silence(&self) {
+        let _nobody_may_have_called = self.bell.read();
+    }
+
+    /// Whether somebody has ended the communicator.
+    #[inline]
+    pub(crate) fn has_ended(&self) -> bool {
+        self.header.aborted()
+    }
+
+    /// Who has ended it.
+    pub(crate) fn aborter(&self) -> Option<u32> {
+        self.header.aborter()
+    }
+
+    /// Notes why the communicator ends. False: it has ended before.
+    pub(super) fn note_abort(&self, abort: &Abort) -> bool {
+        let first = self.header.abort(abort);
+        if first {
+            self.tell_rank();
+        }
+        first
+    }
+
+    /// Ends the communicator for all ranks; the first reason counts.
+    pub(crate) fn abort(&self, abort: &Abort) {
+        if self.note_abort(abort) {
+            self.order(Order::Spread);
+        }
+    }
+
+    /// Why the communicator has ended, waiting for a thread that is just writing it.
+    pub(super) fn reason(&self) -> Option<Abort> {
+        self.header.aborter()?;
+        loop {
+            if let Some(reason) = self.header.reason() {
+                return Some(reason);
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    /// Notes that a rank is gone. False: that was known, or it has left before.
+    pub(super) fn lose(&self, rank: u32, how: &str) -> bool {
+        if self.status(rank).life() == Life::Left {
+            return false;
+        }
+        let mut lost = lock(&self.lost);
+        if lost.contains_key(&rank) {
+            return false;
+        }
+        lost.insert(rank, how.to_string());
+        drop(lost);
+        self.any_lost.store(true, Ordering::Release);
+        self.tell_rank();
+        true
+    }
+
+    /// The first rank that is gone, and how that was noticed.
+    pub(crate) fn lost(&self) -> Option<(u32, String)> {
+        if !self.any_lost.load(Ordering::Acquire) {
+            return None;
+        }
+        lock(&self.lost).iter().next().map(|(rank, how)| (*rank, how.clone()))
+    }
+
+    /// Whether that rank is gone.
+    pub(crate) fn is_lost(&self, rank: u32) -> Option<String> {
+        self.any_lost.load(Ordering::Acquire).then(|| lock(&self.lost).get(&rank).cloned())?
+    }
+
+    /// Says for whom the rank has been waiting for long; None: no more.
+    pub(super) fn wait_for(&self, rank: Option<u32>) {
+        let word = rank.map_or(0, |rank| rank + 1);
+        if self.wanted.swap(word, Ordering::Relaxed) != word && word != 0 {
+            self.rouse();
+        }
+    }
+
+    pub(super) fn wanted(&self) -> Option<u32> {
+        self.wanted.load(Ordering::Relaxed).checked_sub(1)
+    }
+
+    /// What this rank is doing, for others.
+    pub(super) fn report(&self) -> super::note::Report {
+        let status = self.status(self.rank);
+        let (entered, finished) = status.progress();
+        let calls: Vec<Entered> =
+            (entered.saturating_sub(3)..=entered).filter_map(|number| status.call(number)).collect();
+        super::note::Report { finished, waiting_for: status.waiting_for(), calls }
+    }
+
+    /// Takes another rank's word for what it is doing.
+    pub(super) fn mirror(&self, rank: u32, report: &super::note::Report) {
+        let status = self.status(rank);
+        for call in &report.calls {
+            status.enter(call);
+        }
+        status.finish(report.finished);
+        status.set_waiting_for(report.waiting_for);
+    }
+
+    /// Says good-bye to the others and ends the service. Returns when that is done, or after a while.
+    pub(crate) fn leave(&self) {
+        self.status(self.rank).set_life(Life::Left);
+        self.order(Order::Leave);
+        let closed = lock(&self.closed);
+        let waited = self.closing.wait_timeout_while(closed, FAREWELL, |closed| !*closed);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// The service has ended.
+    pub(super) fn close(&self) {
+        *lock(&self.closed) = true;
+        self.closing.notify_all();
+    }
+}

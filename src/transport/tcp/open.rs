@@ -1,0 +1,70 @@
+//! How a rank's office comes to be: it listens, the ranks tell each other where, the service begins.
+
+use super::dialer::{Dialer, context};
+use super::office::{Address, Office};
+use super::service::{Service, above};
+use crate::boot::gate::Gate;
+use crate::boot::host::{Listener, host_name, listen_tcp, random};
+use crate::boot::wire::{Secret, derive};
+use crate::error::{Error, Result};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A rank that listens and does not know the others yet.
+pub(crate) struct Opening {
+    listeners: Vec<Listener>,
+    at: Vec<SocketAddr>,
+}
+
+impl Opening {
+    /// Listens at those addresses of this host.
+    pub(crate) fn listen(addresses: &[IpAddr]) -> Result<Opening> {
+        let (mut listeners, mut at) = (Vec::new(), Vec::new());
+        for ip in addresses {
+            let (address, listener) = listen_tcp(SocketAddr::new(*ip, 0))?;
+            listeners.push(Listener::Tcp(listener));
+            at.push(address);
+        }
+        Ok(Opening { listeners, at })
+    }
+
+    /// Where the others reach this rank.
+    pub(crate) fn address(&self) -> Address {
+        Address { at: self.at.clone(), pid: std::process::id(), host: host_name() }
+    }
+
+    /// Begins the service, and makes the contact to the rank above. All ranks listen by now, at `addresses`.
+    pub(crate) fn open(self, rank: u32, secret: &Secret, addresses: Vec<Address>, timeout: Duration) -> Result<Arc<Office>> {
+        let secret = derive(secret, &[b"ringtree links"]);
+        let gate = Gate::new(self.listeners, &secret, &context(rank));
+        let office = Office::new(rank, addresses).map_err(|errno| {
+            Error::from_errno("making an event descriptor", errno as i32, "Raise the limit of open files (`ulimit -n`)")
+        })?;
+        let office = Arc::new(office);
+        let dialer = Dialer::new(office.clone(), secret, timeout, SOCKETS);
+        let mut service = Service::new(office.clone(), gate, dialer.clone());
+        // The one above answers from its own service, which may begin later than this: its listener is there.
+        service.begin_with(above(rank));
+        let thread = std::thread::Builder::new().name(format!("ringtree tcp {rank}").chars().take(15).collect());
+        let spawned = thread.stack_size(512 * 1024).spawn(move || service.run());
+        spawned.map_err(|error| {
+            let errno = error.raw_os_error().unwrap_or(libc::EAGAIN);
+            Error::from_errno("starting the links' thread", errno, "Raise the limit of processes (`ulimit -u`)")
+        })?;
+        Ok(office)
+    }
+}
+
+/// Data sockets between two ranks: one for small messages, one for long ones.
+const SOCKETS: u8 = 2;
+
+/// The offices of ranks that are threads of this process.
+pub(crate) fn world(size: u32, timeout: Duration) -> Result<Vec<Arc<Office>>> {
+    let secret: Secret = random()?;
+    let listen = |_| Opening::listen(&[IpAddr::V4(Ipv4Addr::LOCALHOST)]);
+    let openings = (0..size).map(listen).collect::<Result<Vec<_>>>()?;
+    let addresses: Vec<Address> = openings.iter().map(Opening::address).collect();
+    let open = |(rank, opening): (usize, Opening)| opening.open(rank as u32, &secret, addresses.clone(), timeout);
+    openings.into_iter().enumerate().map(open).collect()
+}

@@ -1,0 +1,358 @@
+//! Everything between this rank and one other: sockets, what waits to be sent, what was sent and not released, what has come.
+//!
+//! ```text
+//!   publish ──> small │ bulk (queues) ──> whichever socket is free ──> sent ──> released: forgotten
+//!                 ▲                                              │
+//!                 └────────── its socket is lost ────────────────┘
+//! ```
+
+use super::frame::{Frame, Kind, LinkKind, Spot};
+use super::inbox::{Carrier, Inbox, Opening};
+use super::outbox::{Letter, Outbox};
+use super::socket::{Coming, Sent, Socket};
+use crate::plan::MOST_CHUNK_BYTES;
+use nix::errno::Errno;
+use std::collections::{BTreeMap, VecDeque};
+use std::os::fd::OwnedFd;
+
+/// Messages of at most so many bytes go over the socket for small ones, where nothing long is ever in front of them.
+pub(super) const SMALL_MESSAGE: u32 = 4096;
+
+/// So many released messages are told at the latest, also if nothing goes to their writer anyway.
+const TELL_AT: u32 = super::outbox::SLOTS / 2;
+
+/// A message to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Parcel {
+    pub(super) spot: Spot,
+    pub(super) seq: u32,
+    pub(super) len: u32,
+    /// It was sent before, over a socket that is lost: the other rank may have it.
+    pub(super) again: bool,
+}
+
+/// The boards of this rank, which all their readers share.
+pub(super) type Boards = BTreeMap<Spot, Outbox>;
+
+/// This rank's end of a link to the other.
+#[derive(Debug)]
+pub(super) struct Out {
+    /// The messages of a pair link; a board's are elsewhere.
+    pub(super) pair: Outbox,
+    /// How many messages the other has released.
+    pub(super) released: u32,
+    /// Behind the last message that was lent.
+    lent_until: Option<u32>,
+}
+
+/// What the other rank sent makes no sense.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Nonsense(pub(super) &'static str);
+
+/// How far taking in got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    Nothing,
+    Bytes,
+    /// A message has become complete.
+    Message,
+}
+
+/// The other rank.
+#[derive(Debug, Default)]
+pub(super) struct Peer {
+    pub(super) sockets: Vec<Socket>,
+    small: VecDeque<Parcel>,
+    bulk: VecDeque<Parcel>,
+    out: Vec<Out>,
+    inboxes: Vec<Inbox>,
+    /// Messages with the carriers that took them, some of them released meanwhile.
+    sent: VecDeque<(Parcel, Carrier)>,
+    /// Links from the other rank with releases that it is to be told.
+    news: Vec<Spot>,
+}
+
+/// `a` comes before `b` on a link.
+fn before(a: u32, b: u32) -> bool {
+    a != b && b.wrapping_sub(a) < u32::MAX / 2
+}
+
+impl Peer {
+    /// This rank's end of a link to the other.
+    pub(super) fn out(&mut self, spot: Spot) -> &mut Out {
+        let index = spot.index();
+        while self.out.len() <= index {
+            self.out.push(Out { pair: Outbox::new(), released: 0, lent_until: None });
+        }
+        &mut self.out[index]
+    }
+
+    /// This rank's end of a link from the other.
+    pub(super) fn inbox(&mut self, spot: Spot) -> &mut Inbox {
+        let index = spot.index();
+        while self.inboxes.len() <= index {
+            self.inboxes.push(Inbox::new());
+        }
+        &mut self.inboxes[index]
+    }
+
+    /// The same, to look at.
+    #[inline]
+    pub(super) fn seen(&self, spot: Spot) -> Option<&Inbox> {
+        self.inboxes.get(spot.index())
+    }
+
+    /// Puts a message behind those that wait. `lent`: its bytes are the caller's.
+    pub(super) fn push(&mut self, parcel: Parcel, lent: bool) {
+        if lent {
+            self.out(parcel.spot).lent_until = Some(parcel.seq.wrapping_add(1));
+        }
+        let queue = if parcel.len <= SMALL_MESSAGE { &mut self.small } else { &mut self.bulk };
+        queue.push_back(parcel);
+    }
+
+    /// Notes that the oldest message of a link was read.
+    pub(super) fn release(&mut self, spot: Spot) {
+        let inbox = self.inbox(spot);
+        inbox.release();
+        let (tell, awaited) = (inbox.untold() >= TELL_AT, inbox.is_awaited());
+        if (tell || awaited) && !self.news.contains(&spot) {
+            self.news.push(spot);
+        }
+    }
+
+    /// Whether some releases are worth a frame of their own now.
+    pub(super) fn must_tell(&self) -> bool {
+        self.news.iter().any(|spot| self.inboxes[spot.index()].untold() >= TELL_AT)
+    }
+
+    /// Whether the other rank waits to hear of a release.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.news.iter().any(|spot| self.inboxes[spot.index()].is_awaited())
+    }
+
+    /// Whether all messages are with the kernel.
+    pub(super) fn is_sent(&self) -> bool {
+        self.small.is_empty() && self.bulk.is_empty() && self.sockets.iter().all(|socket| !socket.is_sending())
+    }
+
+    /// Whether no message of the caller's memory is under way.
+    pub(super) fn is_settled(&mut self) -> bool {
+        for out in &mut self.out {
+            out.lent_until = out.lent_until.filter(|end| before(out.released, *end));
+        }
+        self.out.iter().all(|out| out.lent_until.is_none())
+    }
+
+    /// Whether the other rank has not released everything, so that a lost socket matters.
+    pub(super) fn is_owed(&mut self) -> bool {
+        self.forget_released();
+        !(self.sent.is_empty() && self.is_sent())
+    }
+
+    fn forget_released(&mut self) {
+        while let Some((parcel, _)) = self.sent.front() {
+            if before(parcel.seq, self.out[parcel.spot.index()].released) {
+                self.sent.pop_front();
+            } else {
+                break;
+            }
+        }
+    }
+
+    /// Which sockets carry what: small messages go over the first, long ones over all others, or over the first where there is no other.
+    fn next_for(&mut self, at: usize, boards: &Boards, tell: bool) -> bool {
+        let (first, only) = (at == 0, self.sockets.len() == 1);
+        let Peer { small, bulk, news, inboxes, out, sockets, .. } = self;
+        if first && tell {
+            while let Some(spot) = news.pop() {
+                let inbox = &mut inboxes[spot.index()];
+                if inbox.untold() > 0 {
+                    let (len, seq, tag, check) = (0, 0, 0, 0);
+                    let frame = Frame { kind: Kind::Release, spot, len, seq, tag, released: inbox.tell(), check };
+                    sockets[at].begin(&frame, std::ptr::null(), None);
+                    return true;
+                }
+            }
+        }
+        let queue = if first && !small.is_empty() {
+            small
+        } else if !first || only {
+            bulk
+        } else {
+            return false;
+        };
+        let Some(parcel) = queue.pop_front() else { return false };
+        let Parcel { spot, seq, len, .. } = parcel;
+        let box_ = if spot.kind == LinkKind::PAIR { Some(&out[spot.index()].pair) } else { boards.get(&spot) };
+        let Some(Letter { at: from, tag, lent, .. }) = box_.map(|box_| box_.letter(seq)) else { return false };
+        let kind = if lent { Kind::Lent } else { Kind::Kept };
+        let released = inboxes.get_mut(spot.index()).map_or(0, Inbox::tell);
+        sockets[at].begin(&Frame { kind, spot, len, seq, tag, released, check: 0 }, from, Some(parcel));
+        true
+    }
+
+    /// Sends what the sockets take. `tell`: also news of releases. Sockets that are lost are given back.
+    pub(super) fn pump(&mut self, boards: &Boards, tell: bool) -> Vec<(u8, Errno)> {
+        let (mut lost, mut at) = (Vec::new(), 0);
+        while at < self.sockets.len() {
+            if !self.sockets[at].is_sending() && !self.next_for(at, boards, tell) {
+                at += 1;
+                continue;
+            }
+            match self.sockets[at].go_on() {
+                Ok(Sent::All(parcel)) => {
+                    self.forget_released();
+                    self.sent.push_back((parcel, self.sockets[at].carrier));
+                }
+                Ok(Sent::Nothing) => {}
+                Ok(Sent::Full) => at += 1,
+                Err(errno) => lost.push((self.lose(at), errno)),
+            }
+        }
+        lost
+    }
+
+    /// Takes in what has come over one socket, up to the next complete message.
+    pub(super) fn take_in(&mut self, at: usize) -> Result<Result<Taken, Errno>, Nonsense> {
+        let mut taken = Taken::Nothing;
+        loop {
+            if self.sort(at)? {
+                return Ok(Ok(Taken::Message));
+            }
+            match self.sockets[at].read() {
+                Ok(0) => return Ok(Ok(taken)),
+                Ok(_) => taken = Taken::Bytes,
+                Err(errno) => return Ok(Err(errno)),
+            }
+        }
+    }
+
+    /// Puts what was read to its place, up to the next complete message. Whether there is one.
+    fn sort(&mut self, at: usize) -> Result<bool, Nonsense> {
+        loop {
+            if self.sockets[at].coming.is_some() {
+                if !self.sockets[at].fill() {
+                    return Ok(false);
+                }
+                if let Some(Coming { frame, at: end, .. }) = self.sockets[at].coming.take()
+                    && !end.is_null()
+                {
+                    self.inbox(frame.spot).complete(frame.seq);
+                    return Ok(true);
+                }
+            }
+            let Some(header) = self.sockets[at].next_header() else {
+                self.sockets[at].compact();
+                return Ok(false);
+            };
+            let frame = Frame::decode(&header, MOST_CHUNK_BYTES as usize);
+            let frame = frame.ok_or(Nonsense("a header that no rank would send"))?;
+            self.hear(&frame)?;
+            if frame.kind != Kind::Release {
+                self.open(at, frame)?;
+            }
+        }
+    }
+
+    /// Takes the news of a frame: what it says was released must have been sent.
+    fn hear(&mut self, frame: &Frame) -> Result<(), Nonsense> {
+        let (spot, released) = (frame.spot, frame.released);
+        let known = self.out.get(spot.index()).map_or(0, |out| out.released);
+        if !before(known, released) {
+            return Ok(());
+        }
+        let covers = |parcel: &Parcel| parcel.spot == spot && before(parcel.seq, released);
+        let last = |parcel: &Parcel| parcel.spot == spot && parcel.seq == released.wrapping_sub(1);
+        let mut waiting = self.small.iter().chain(&self.bulk).filter(|parcel| covers(parcel));
+        let mut half_sent = self.sockets.iter().filter_map(Socket::half_sent).filter(covers).peekable();
+        let mut known = self.sent.iter().map(|(parcel, _)| parcel).chain(&self.small).chain(&self.bulk);
+        let impossible = waiting.any(|parcel| !parcel.again) || half_sent.clone().any(|parcel| !parcel.again);
+        let is_again = half_sent.peek().is_some();
+        if impossible || !is_again && !known.any(last) {
+            return Err(Nonsense("news of a message that it can't have"));
+        }
+        // The bytes of what is half sent must stay: the news comes again when the other rank has seen that it has them already.
+        if !is_again {
+            self.small.retain(|parcel| !covers(parcel));
+            self.bulk.retain(|parcel| !covers(parcel));
+            self.out(spot).released = released;
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, at: usize, frame: Frame) -> Result<(), Nonsense> {
+        let carrier = self.sockets[at].carrier;
+        let place = match self.inbox(frame.spot).open(&frame, carrier) {
+            Opening::Take(place) => place,
+            Opening::TakeOver(place, other) => {
+                // What the other carrier still brings of it goes nowhere.
+                for socket in self.sockets.iter_mut().filter(|socket| socket.carrier == other) {
+                    if let Some(coming) = &mut socket.coming {
+                        coming.at = std::ptr::null_mut();
+                    }
+                }
+                place
+            }
+            Opening::Drop => {
+                self.tell_again(frame.spot);
+                std::ptr::null_mut()
+            }
+            Opening::Refuse => return Err(Nonsense("a message that its link has no place for")),
+        };
+        self.sockets[at].coming = Some(Coming { frame, at: place, left: frame.len as usize });
+        Ok(())
+    }
+
+    /// What the other rank was told of a link may not have reached it.
+    fn tell_again(&mut self, spot: Spot) {
+        if self.inbox(spot).tell_again() && !self.news.contains(&spot) {
+            self.news.push(spot);
+        }
+    }
+
+    /// A new socket, in place of one that had its number.
+    pub(super) fn add(&mut self, fd: OwnedFd, carrier: Carrier, index: u8) {
+        if let Some(at) = self.sockets.iter().position(|socket| socket.index == index) {
+            self.lose(at);
+        }
+        self.sockets.push(Socket::new(fd, carrier, index));
+        self.sockets.sort_by_key(|socket| socket.index);
+    }
+
+    /// A socket is lost: what it took and what the other rank may not have waits again. Returns its number.
+    pub(super) fn lose(&mut self, at: usize) -> u8 {
+        let socket = self.sockets.remove(at);
+        if let Some(Coming { frame, at: place, .. }) = &socket.coming
+            && !place.is_null()
+        {
+            self.inbox(frame.spot).abandon(frame.seq, socket.carrier);
+        }
+        self.forget_released();
+        let half_sent = socket.half_sent();
+        let mut again = Vec::new();
+        self.sent.retain(|(parcel, carrier)| {
+            if *carrier == socket.carrier {
+                again.push(*parcel);
+            }
+            *carrier != socket.carrier
+        });
+        again.extend(half_sent);
+        again.retain(|parcel| !before(parcel.seq, self.out[parcel.spot.index()].released));
+        for parcel in again.into_iter().rev().map(|parcel| Parcel { again: true, ..parcel }) {
+            let queue = if parcel.len <= SMALL_MESSAGE { &mut self.small } else { &mut self.bulk };
+            queue.push_front(parcel);
+        }
+        // A release that was told over it may be lost with it.
+        for index in 0..self.inboxes.len() {
+            self.tell_again(Spot::at(index));
+        }
+        socket.index
+    }
+
+    /// Bytes of messages that it holds on to.
+    pub(super) fn bytes(&self) -> usize {
+        let out = self.out.iter().map(|out| out.pair.bytes()).sum::<usize>();
+        out + self.inboxes.iter().map(Inbox::bytes).sum::<usize>()
+    }
+}

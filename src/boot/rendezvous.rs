@@ -218,7 +218,8 @@ impl<'a> Joining<'a> {
             context: "root",
             deadline: self.deadline,
             patient: false,
-            limit: SMALL_FRAME, exactly: false,
+            limit: SMALL_FRAME,
+            exactly: false,
         };
         let mut lost = None;
         let answer = ask(&dial, &Message::CheckIn(self.record.clone()), &mut || {
@@ -291,7 +292,8 @@ impl<'a> Joining<'a> {
                     context: &context,
                     deadline: self.deadline + GRACE,
                     patient: false,
-                    limit: frame_limit(self.size), exactly: false,
+                    limit: frame_limit(self.size),
+                    exactly: false,
                 };
                 ask(&dial, &Message::CheckIn(self.record.clone()), &mut || {
                     news = self.news_from(&mut root);

@@ -505,7 +505,8 @@ fn a_stranger_at_the_door_gets_no_descriptor() {
             context: &context,
             deadline: Instant::now() + Duration::from_secs(30),
             patient: false,
-            limit: SMALL_FRAME, exactly: false,
+            limit: SMALL_FRAME,
+            exactly: false,
         };
         me.barrier()?;
         let refused = dial.ask(b"give", &mut || false);

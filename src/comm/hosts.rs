@@ -1,12 +1,12 @@
 //! Communicators over sockets: ranks of any hosts that reach each other.
 
+use super::Communicator;
 use super::neighbours;
 use super::processes::Card;
 use super::setup::{Door, Parts, abort_because, settings};
 use super::split::{Kind, Parent};
-use super::Communicator;
-use crate::boot::{BootConfig, Rendezvous};
 use crate::boot::host::listen_address;
+use crate::boot::{BootConfig, Rendezvous};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::exec::Session;
@@ -40,7 +40,12 @@ impl Door for TcpDoor {
 }
 
 /// A communicator over sockets. `crowd`: ranks of this host and their processors; None: all ranks are threads of this process.
-pub(super) fn over_sockets(office: Arc<Office>, config: &Config, world: &World, crowd: Option<(u32, u32)>) -> Communicator {
+pub(super) fn over_sockets(
+    office: Arc<Office>,
+    config: &Config,
+    world: &World,
+    crowd: Option<(u32, u32)>,
+) -> Communicator {
     let processors = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
     let links = TcpLinks::new(office.clone(), world, crowd.unwrap_or((world.size(), processors)));
     let processors = links.crowd().1;

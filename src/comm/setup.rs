@@ -1,8 +1,8 @@
 //! How a communicator comes to be, and how it goes.
 
 use super::engine::Engine;
-use super::split::Kind;
 use super::hosts::over_sockets;
+use super::split::Kind;
 use super::{Communicator, Shared, neighbours};
 use crate::config::{Config, Fetch, Transport};
 use crate::error::{Error, Result};

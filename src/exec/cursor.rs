@@ -96,7 +96,12 @@ impl Cursor {
     #[inline(always)]
     fn prepare<L: Links>(&mut self, context: &Context, step: &Step, links: &mut L) -> Result<Option<Blocked>, Fault> {
         if step.flags.has(Flags::CREDIT) && self.slot.is_none() {
-            match links.reserve(self.channel, outgoing(step), message_len(context, step))? {
+            let (link, len) = (outgoing(step), message_len(context, step));
+            let reserved = match lendable(context, step, len) {
+                Some(from) => links.reserve_from(self.channel, link, from, len)?,
+                None => links.reserve(self.channel, link, len)?,
+            };
+            match reserved {
                 Ok(slot) => {
                     self.slot = Some((slot, 0));
                     self.past_caches = links.past_caches();
@@ -111,7 +116,11 @@ impl Cursor {
                     return check(context, step, message, read, step.from).map(|()| None);
                 }
                 let link = incoming(step, step.from);
-                let Some(message) = links.peek(self.channel, link)? else { return Ok(Some(Blocked::Message(link))) };
+                let message = match landing(context, step) {
+                    Some((into, len)) => links.peek_into(self.channel, link, into, len)?,
+                    None => links.peek(self.channel, link)?,
+                };
+                let Some(message) = message else { return Ok(Some(Blocked::Message(link))) };
                 check(context, step, message, 0, step.from)?;
                 self.held = Some((message, 0));
                 Ok(None)
@@ -215,9 +224,13 @@ impl Cursor {
             Put::Nothing => {}
             Put::Pair | Put::Board => {
                 if let Some((slot, filled)) = &mut self.slot {
-                    let past = bytes >= PAST_CACHES && self.past_caches;
-                    self.sinks.push(Sink::new(slot.wrapping_add(*filled), past));
+                    let at = slot.wrapping_add(*filled);
                     *filled += bytes;
+                    match self.sinks.first_mut().filter(|sink| sink.at == at) {
+                        // The message is sent from there: it is read next.
+                        Some(sink) => sink.stream = false,
+                        None => self.sinks.push(Sink::new(at, bytes >= PAST_CACHES && self.past_caches)),
+                    }
                 }
             }
             Put::Windows => {
@@ -271,6 +284,35 @@ fn message_len(context: &Context, step: &Step) -> usize {
     } else {
         context.program().plan().slot_len() as usize * context.item()
     }
+}
+
+/// From so many bytes on it is worth a question whether a message can be sent from, or put to, its place in the caller's memory.
+pub(super) const WHERE_IT_LIES: usize = 4096;
+
+/// Where the bytes of a step's message lie once the step is done, if they stay there until the call ends: in the caller's memory, which
+/// a plan overwrites only with what was made of them.
+#[inline(always)]
+fn lendable(context: &Context, step: &Step, len: usize) -> Option<*mut u8> {
+    if len < WHERE_IT_LIES || !step.flags.has(Flags::SIGNAL) || step.flags.has(Flags::PLACES) {
+        return None;
+    }
+    match (step.dst(), step.take) {
+        (Space::Output, _) => Some(context.local(Space::Output, step.dst_at)),
+        (Space::Nothing, Take::Nothing) if step.src() == Space::Input || step.src() == Space::Output => {
+            let changes = step.flags.has(Flags::FINISH) || context.kernel.is_some_and(|kernel| kernel.needs_scaling());
+            (!changes).then(|| context.local(step.src(), step.src_at))
+        }
+        _ => None,
+    }
+}
+
+/// Where a step's message is copied to as it is, all of it.
+#[inline(always)]
+fn landing(context: &Context, step: &Step) -> Option<(*mut u8, usize)> {
+    let len = step.len as usize * context.item();
+    let whole = step.flags.has(Flags::RELEASE) && !step.flags.has(Flags::FINISH) && !step.flags.has(Flags::PLACES);
+    let copies = step.src() == Space::Nothing && step.dst() == Space::Output;
+    (len >= WHERE_IT_LIES && whole && copies).then(|| (context.local(Space::Output, step.dst_at), len))
 }
 
 /// A message must belong to this call and have the length that the plan says: nothing of it is believed otherwise. Of a message that

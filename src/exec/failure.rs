@@ -128,6 +128,7 @@ impl<L: Watch> Session<L> {
     /// A message that is no part of what this rank does. The call in which the two ranks differ may lie a little back: what one of them
     /// has sent for it, the other has never looked at.
     fn stranger(&mut self, rank: u32, tag: u32, len: usize, expected: usize) -> Error {
+        self.links().inquire(rank);
         if let Some((theirs, ours)) = self.difference(rank) {
             return self.torn(rank, theirs, ours);
         }

@@ -15,6 +15,7 @@
 //! | `program` | a plan as one rank follows it, with what is derived once |
 //! | `short` | the first steps of a small program, without a cursor |
 //! | `point` | one send or receive under way |
+//! | `request` | one operation as the communicator hands it over |
 //! | `session` | the calls of one rank on one communicator, in order |
 //! | `plans` | the plan cache |
 //! | `failure` | faults turned into errors that reach every rank |
@@ -32,9 +33,11 @@ mod places;
 mod plans;
 mod point;
 mod program;
+mod request;
 mod session;
 mod short;
 
 pub use element::Element;
 pub use pace::{Pace, Patience};
-pub use session::{Poll, Request, Session, Settings, USUAL_CACHE};
+pub use request::Request;
+pub use session::{Poll, Session, Settings, USUAL_CACHE};

@@ -9,7 +9,7 @@
 //!   receive:  copies from there, piece by piece, then releases it
 //! ```
 
-use super::cursor::fetch;
+use super::cursor::{WHERE_IT_LIES, fetch};
 use super::job::Fault;
 use super::kernel::{self, Sink};
 use crate::transport::{Blocked, Incoming, Links, Outgoing, PAST_CACHES};
@@ -229,13 +229,18 @@ impl Point {
     #[inline]
     fn send_chunk<L: Links>(&mut self, links: &mut L, lane: u32, len: usize) -> Result<Option<Blocked>, Fault> {
         let link = Outgoing::Pair(self.peer);
-        let slot = match links.reserve(lane, link, len)? {
+        let from = self.at.wrapping_add(self.done);
+        let reserved = match self.bytes >= LONG {
+            true => links.reserve_from(lane, link, from, len)?,
+            false => links.reserve(lane, link, len)?,
+        };
+        let slot = match reserved {
             Ok(slot) => slot,
             Err(blocked) => return Ok(Some(blocked)),
         };
         let sink = Sink::new(slot, len >= PAST_CACHES && links.past_caches());
         // SAFETY: the caller lent `bytes` bytes at `at`, of which `done + len` are inside; the slot was reserved for `len`.
-        unsafe { kernel::copy_to_one(self.at.wrapping_add(self.done), sink, len) };
+        unsafe { kernel::copy_to_one(from, sink, len) };
         links.publish(lane, link, len, self.tag(len))?;
         Ok(None)
     }
@@ -243,7 +248,11 @@ impl Point {
     #[inline]
     fn receive_chunk<L: Links>(&mut self, links: &mut L, post: &Post, len: usize) -> Result<Option<Blocked>, Fault> {
         let link = Incoming::Pair(self.peer);
-        let Some(message) = links.peek(post.lane, link)? else { return Ok(Some(Blocked::Message(link))) };
+        let message = match len >= WHERE_IT_LIES {
+            true => links.peek_into(post.lane, link, self.at.wrapping_add(self.done), len)?,
+            false => links.peek(post.lane, link)?,
+        };
+        let Some(message) = message else { return Ok(Some(Blocked::Message(link))) };
         if message.tag != self.tag(len) || message.len != len {
             return Err(Fault::Stranger { rank: self.peer, tag: message.tag, len: message.len, expected: len });
         }

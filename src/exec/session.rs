@@ -6,11 +6,12 @@ use super::kernel::Kernel;
 use super::pace::{Pace, Patience};
 use super::plans::{PlanCache, Planned};
 use super::point::{Advance, Direction, Point, Post};
+use super::request::Request;
 use super::short::Errand;
 use crate::error::{Error, Result};
 use crate::plan::{Tuning, World};
 use crate::transport::{Blocked, Entered, Watch};
-use crate::types::{Call, DataType, ReduceOp, Reduction};
+use crate::types::{Call, ReduceOp, Reduction};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -35,79 +36,6 @@ pub struct Settings {
     pub point_lane: u32,
     /// Bytes of the last-level cache that the ranks share.
     pub cache: usize,
-}
-
-/// One operation, as the communicator hands it over. The memory behind the pointers is lent until the operation has ended: whoever makes a
-/// request outside of this crate vouches for that.
-#[derive(Clone, Debug)]
-pub enum Request {
-    /// A collective.
-    #[non_exhaustive]
-    Collective {
-        /// What ranks agree on.
-        call: Call,
-        /// The reduction with its scalar.
-        op: ReduceOp,
-        /// The send buffer, as long as the call says for this rank.
-        input: *const u8,
-        /// The receive buffer, likewise.
-        output: *mut u8,
-    },
-    /// A send.
-    #[non_exhaustive]
-    Send {
-        /// To whom.
-        to: u32,
-        /// Elements.
-        count: u64,
-        /// Their type.
-        dtype: DataType,
-        /// Where they are.
-        at: *const u8,
-    },
-    /// A receive.
-    #[non_exhaustive]
-    Receive {
-        /// From whom.
-        from: u32,
-        /// Elements.
-        count: u64,
-        /// Their type.
-        dtype: DataType,
-        /// Where they go.
-        at: *mut u8,
-    },
-}
-
-// SAFETY: the pointers are to memory lent for the time of the operation; whoever hands a request to another thread lends it there.
-unsafe impl Send for Request {}
-
-impl Request {
-    /// A collective.
-    ///
-    /// # Safety
-    /// The buffers are as long as the call says for the rank, the input is initialised, and both stay alive and unaliased until every
-    /// operation that this request, or a clone of it, was used for has ended. They may overlap as in place means for the collective.
-    pub unsafe fn collective(call: Call, op: ReduceOp, input: *const u8, output: *mut u8) -> Request {
-        Request::Collective { call, op, input, output }
-    }
-
-    /// A send.
-    ///
-    /// # Safety
-    /// `count` elements at `at` are initialised, stay alive and are not written to until every operation that this request, or a clone of
-    /// it, was used for has ended.
-    pub unsafe fn send(to: u32, at: *const u8, count: u64, dtype: DataType) -> Request {
-        Request::Send { to, count, dtype, at }
-    }
-
-    /// A receive.
-    ///
-    /// # Safety
-    /// `count` elements at `at` stay alive and unaliased until every operation that this request, or a clone of it, was used for has ended.
-    pub unsafe fn receive(from: u32, at: *mut u8, count: u64, dtype: DataType) -> Request {
-        Request::Receive { from, count, dtype, at }
-    }
 }
 
 /// How far a session got.
@@ -145,12 +73,20 @@ pub struct Session<L> {
     /// Received messages of at least so many bytes are written past the caches.
     stream_from: usize,
     failed: Option<Error>,
+    /// Something of a caller's memory is with the links still.
+    unsettled: bool,
 }
 
 /// What the messages of a collective carry, from the history up to it.
 #[inline]
 fn tag_of(history: u64) -> u32 {
     (history >> 32) as u32
+}
+
+/// Whether the links are done with the caller's memory. An error of theirs is found by who asks again.
+#[inline(always)]
+fn is_settled<L: Watch>(links: &mut L) -> bool {
+    matches!(links.settle(), Ok(None))
 }
 
 /// Notes that a collective begins, here and for the others to see, and says what its messages carry.
@@ -184,6 +120,7 @@ impl<L: Watch> Session<L> {
             spins,
             stream_from,
             failed: None,
+            unsettled: false,
         }
     }
 
@@ -249,7 +186,7 @@ impl<L: Watch> Session<L> {
         if self.points.is_empty() {
             let post = self.post();
             match point.advance(&mut self.links, &post) {
-                Ok(Advance::Done) => return Ok(()),
+                Ok(Advance::Done) => return self.settle().map(drop),
                 Ok(Advance::Moved | Advance::Blocked(_)) => {}
                 Err(fault) => {
                     // It is what this rank is doing, as the error says.
@@ -295,7 +232,7 @@ impl<L: Watch> Session<L> {
         let Some(short) = &planned.short else { return self.go_on(0, buffers, (stream, large)) };
         let errand = Errand { kernel: planned.kernel.as_ref(), buffers, tag, stream, spins: self.spins };
         match short.run(&errand, &mut self.links) {
-            Ok(all) if short.ends_at(all) => {
+            Ok(all) if short.ends_at(all) && is_settled(&mut self.links) => {
                 self.links.finish(self.number);
                 Ok(())
             }
@@ -335,6 +272,10 @@ impl<L: Watch> Session<L> {
         while let Some(planned) = &mut self.current {
             match planned.job.poll(&mut self.links) {
                 Ok(Progress::Done) => {
+                    if let Some(on) = self.settle()? {
+                        blocked = Some(on);
+                        break;
+                    }
                     moved = true;
                     if let Some(planned) = self.current.take() {
                         self.plans.put(planned);
@@ -358,7 +299,22 @@ impl<L: Watch> Session<L> {
         if !self.points.is_empty() {
             self.poll_points(&mut blocked, &mut moved)?;
         }
+        if blocked.is_none() && self.unsettled {
+            blocked = self.settle()?;
+        }
         Ok(blocked.map_or(Poll::Idle, |on| Poll::Blocked { on, moved }))
+    }
+
+    /// Whom the links wait for before the callers may have their memory back.
+    #[inline(always)]
+    fn settle(&mut self) -> Result<Option<Blocked>> {
+        match self.links.settle() {
+            Ok(on) => {
+                self.unsettled = on.is_some();
+                Ok(on)
+            }
+            Err(error) => Err(self.fault(Fault::Links(error))),
+        }
     }
 
     /// Sends and receives go on side by side, a chunk each in turn, so that what was put into slots is taken out again while it is in the
@@ -383,6 +339,7 @@ impl<L: Watch> Session<L> {
                     Ok(Advance::Done) => {
                         // What waited behind it, anywhere in the list, may go in the next turn.
                         self.points.remove(at);
+                        self.settle()?;
                         (moving, post.ahead) = (true, std::ptr::null());
                         continue;
                     }
@@ -406,7 +363,7 @@ impl<L: Watch> Session<L> {
     /// is full. One-way messages of 8 bytes between two far cores, by the stores beside each: 20 85 ns, 40 110, 60 200.
     #[inline]
     pub fn perform(&mut self, request: &Request) -> Result<()> {
-        let idle = self.current.is_none() & self.waiting.is_empty() & self.points.is_empty();
+        let idle = self.current.is_none() & self.waiting.is_empty() & self.points.is_empty() & !self.unsettled;
         let Request::Collective { call, input, output, .. } = request else { return self.perform_slowly(request) };
         let Some((planned, short)) = self.plans.at_hand(call) else { return self.perform_slowly(request) };
         if !idle || self.failed.is_some() || self.links.aborted() || self.scratch.len() * 8 < planned.scratch {
@@ -416,7 +373,7 @@ impl<L: Watch> Session<L> {
         let tag = enter(&mut self.number, &mut self.history, &planned.entered, &mut self.links);
         let errand = Errand { kernel: planned.kernel.as_ref(), buffers, tag, stream: false, spins: self.spins };
         match short.run(&errand, &mut self.links) {
-            Ok(all) if short.ends_at(all) => {
+            Ok(all) if short.ends_at(all) && is_settled(&mut self.links) => {
                 self.links.finish(self.number);
                 Ok(())
             }
@@ -451,7 +408,7 @@ impl<L: Watch> Session<L> {
     /// Everything that was submitted, to its end.
     #[inline(always)]
     pub fn finish(&mut self) -> Result<()> {
-        if self.current.is_none() && self.points.is_empty() && self.failed.is_none() {
+        if self.current.is_none() && self.points.is_empty() && self.failed.is_none() && !self.unsettled {
             return Ok(());
         }
         self.finish_pending()

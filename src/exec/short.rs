@@ -6,6 +6,7 @@
 //!   └── steps of the same plan, with their links and offsets worked out once ──┘
 //! ```
 
+use super::cursor::WHERE_IT_LIES;
 use super::job::{Buffers, Fault};
 use super::kernel::{self, Kernel, Operand, Sink};
 use crate::plan::{Flags, Plan, Put, Space, Step, Take};
@@ -224,9 +225,13 @@ impl Errand<'_> {
 
     #[inline(always)]
     fn send<L: Links>(&self, act: &Act, link: Outgoing, links: &mut L) -> Result<bool, Fault> {
-        let Ok(slot) = links.reserve(0, link, act.bytes)? else { return Ok(false) };
-        let past = act.bytes >= PAST_CACHES && links.past_caches();
         let from = self.local(act.src, act.src_at);
+        let reserved = match act.bytes >= WHERE_IT_LIES && act.src != Space::Scratch {
+            true => links.reserve_from(0, link, from, act.bytes)?,
+            false => links.reserve(0, link, act.bytes)?,
+        };
+        let Ok(slot) = reserved else { return Ok(false) };
+        let past = act.bytes >= PAST_CACHES && links.past_caches();
         // SAFETY: as in `Cursor::combine`: the plan stays inside the buffers, the slot was reserved for the length of the step.
         unsafe { kernel::copy_to_one(from, Sink::new(slot, past), act.bytes) };
         links.publish(0, link, act.bytes, self.tag)?;

@@ -146,11 +146,29 @@ pub trait Links {
         false
     }
 
+    /// The same for a message whose bytes lie at `from` already, or will before it is published, and stay there until [`Links::settle`]
+    /// says that nothing is under way: where the answer is `from`, they need not be copied.
+    fn reserve_from(
+        &mut self,
+        lane: u32,
+        link: Outgoing,
+        _from: *mut u8,
+        len: usize,
+    ) -> Result<Result<*mut u8, Blocked>, Error> {
+        self.reserve(lane, link, len)
+    }
+
     /// Sends the reserved message: `len` bytes of it, at most what was reserved.
     fn publish(&mut self, lane: u32, link: Outgoing, len: usize, tag: u32) -> Result<(), Error>;
 
     /// The oldest message of a link that was not released, or nothing yet. Asking again gives the same message.
     fn peek(&mut self, lane: u32, link: Incoming) -> Result<Option<Message>, Error>;
+
+    /// The same for a message that will be copied to `into`, where nobody else writes or reads until it has come: it may be put there at
+    /// once, if it has `len` bytes, and then it is shown there.
+    fn peek_into(&mut self, lane: u32, link: Incoming, _into: *mut u8, _len: usize) -> Result<Option<Message>, Error> {
+        self.peek(lane, link)
+    }
 
     /// Gives the slot of the message that `peek` showed back to its writer.
     fn release(&mut self, lane: u32, link: Incoming);
@@ -167,6 +185,13 @@ pub trait Links {
     /// # Safety
     /// `into` is valid for writes of `len` bytes that nobody else uses.
     unsafe fn fetch(&mut self, owner: u32, at: u64, into: *mut u8, len: usize) -> Result<(), Error>;
+
+    /// At the end of an operation: whom this rank has to wait for before its caller may have the memory back that messages lie in, or before
+    /// what it has published can reach the others without it.
+    #[inline(always)]
+    fn settle(&mut self) -> Result<Option<Blocked>, Error> {
+        Ok(None)
+    }
 
     /// Who has not yet released all that was published on a link; nobody: it is drained.
     fn drained(&mut self, lane: u32, link: Outgoing) -> Result<Option<Blocked>, Error>;

@@ -26,6 +26,9 @@ pub trait Watch: Links {
     /// What a rank called under that number, if that is known here.
     fn entered(&self, rank: u32, number: u64) -> Option<Entered>;
 
+    /// Finds out what that rank does, if that takes no longer than a moment: an error is about to name it.
+    fn inquire(&mut self, _rank: u32) {}
+
     /// For whom that rank waits, if it has waited for long enough to say so.
     fn waiting_for(&self, rank: u32) -> Option<u32>;
 

@@ -168,6 +168,9 @@ transports! {
     local, each_case: Ranks::Threads(Ways::over(Transport::Local));
     shm_threads, each_case: Ranks::Threads(Ways::over(Transport::Shm));
     shm_processes, each_case: Ranks::Processes(Ways::over(Transport::Shm));
+    tcp_threads, each_case: Ranks::Threads(Ways::over(Transport::Tcp));
+    tcp_processes, each_case: Ranks::Processes(Ways::over(Transport::Tcp));
+    tcp_threads_in_domains, each_case_in_domains: Ranks::Threads(Ways::over(Transport::Tcp).in_domains());
     local_in_domains, each_case_in_domains: Ranks::Threads(Ways::over(Transport::Local).in_domains());
     shm_threads_in_domains, each_case_in_domains: Ranks::Threads(Ways::over(Transport::Shm).in_domains());
     shm_processes_in_domains, few_cases_in_domains: Ranks::Processes(Ways::over(Transport::Shm).in_domains());

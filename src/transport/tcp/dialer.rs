@@ -5,12 +5,15 @@ use super::office::{Arrived, Office};
 use crate::boot::connection::Connection;
 use crate::boot::dial::{Dial, NoAnswer, Target};
 use crate::boot::wire::{SMALL_FRAME, Secret};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The longest search for a rank that does not answer.
 const SEARCH: Duration = Duration::from_secs(30);
+
+/// Data sockets between two ranks: one for small messages, one for long ones.
+pub(super) const SOCKETS: u8 = 2;
 
 /// What a dialer has brought.
 pub(super) enum Dialed {
@@ -23,13 +26,15 @@ pub(super) enum Dialed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Goal {
     Contact(u32),
-    Data(u32, u8),
-    Knock(u32, u8, u8),
+    Data(u32, u8, u64),
+    Knock(u32, u8, u64),
 }
 
 struct State {
     under_way: BTreeSet<Goal>,
     brought: Vec<Dialed>,
+    /// The turns of the latest data sockets that were made or are being made.
+    latest: BTreeMap<(u32, u8), u64>,
 }
 
 /// Makes connections for one rank.
@@ -38,8 +43,6 @@ pub(super) struct Dialer {
     office: Arc<Office>,
     secret: Secret,
     timeout: Duration,
-    /// Data sockets between two ranks.
-    sockets: u8,
     state: Arc<Mutex<State>>,
 }
 
@@ -49,9 +52,9 @@ pub(super) fn context(rank: u32) -> String {
 }
 
 impl Dialer {
-    pub(super) fn new(office: Arc<Office>, secret: Secret, timeout: Duration, sockets: u8) -> Dialer {
-        let state = State { under_way: BTreeSet::new(), brought: Vec::new() };
-        Dialer { office, secret, timeout: timeout.min(SEARCH), sockets, state: Arc::new(Mutex::new(state)) }
+    pub(super) fn new(office: Arc<Office>, secret: Secret, timeout: Duration) -> Dialer {
+        let state = State { under_way: BTreeSet::new(), brought: Vec::new(), latest: BTreeMap::new() };
+        Dialer { office, secret, timeout: timeout.min(SEARCH), state: Arc::new(Mutex::new(state)) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -63,25 +66,22 @@ impl Dialer {
         std::mem::take(&mut self.state().brought)
     }
 
-    /// Makes data sockets to a higher rank: all of them, or that one.
-    pub(super) fn connect(&self, rank: u32, index: Option<u8>) {
-        match index {
-            Some(index) => self.start(Goal::Data(rank, index)),
-            None => self.connect_these(rank, 0, self.sockets),
+    /// Makes a data socket to a higher rank, unless one was made that is later than what is known to whoever wants it.
+    pub(super) fn connect(&self, rank: u32, index: u8, after: u64) {
+        let mut state = self.state();
+        let latest = state.latest.entry((rank, index)).or_insert(0);
+        if index >= SOCKETS || *latest > after {
+            return;
         }
+        *latest = (*latest).max(after) + 1;
+        let turn = *latest;
+        drop(state);
+        self.start(Goal::Data(rank, index, turn));
     }
 
-    /// The same for those that the other end has asked for.
-    pub(super) fn connect_these(&self, rank: u32, from: u8, count: u8) {
-        for index in from..from.saturating_add(count).min(self.sockets) {
-            self.start(Goal::Data(rank, index));
-        }
-    }
-
-    /// Asks a lower rank for data sockets.
-    pub(super) fn knock(&self, rank: u32, index: Option<u8>) {
-        let (from, count) = index.map_or((0, self.sockets), |index| (index, 1));
-        self.start(Goal::Knock(rank, from, count));
+    /// Asks a lower rank for a data socket.
+    pub(super) fn knock(&self, rank: u32, index: u8, after: u64) {
+        self.start(Goal::Knock(rank, index, after));
     }
 
     /// Makes a contact.
@@ -108,12 +108,12 @@ impl Dialer {
                 let contact = self.ask(rank, 0, &Note::Contact { rank: own }, false);
                 (rank, contact.map(|connection| self.bring(Dialed::Contact(rank, connection))))
             }
-            Goal::Data(rank, index) => {
-                let data = self.ask(rank, index, &Note::Data { rank: own, index }, true);
-                (rank, data.map(|connection| self.arrive(rank, index, connection)))
+            Goal::Data(rank, index, turn) => {
+                let data = self.ask(rank, index, &Note::Data { rank: own, index, turn }, true);
+                (rank, data.map(|connection| self.arrive(rank, index, turn, connection)))
             }
-            Goal::Knock(rank, from, count) => {
-                (rank, self.ask(rank, 0, &Note::Knock { rank: own, from, count }, true).map(drop))
+            Goal::Knock(rank, index, after) => {
+                (rank, self.ask(rank, 0, &Note::Knock { rank: own, index, after }, true).map(drop))
             }
         };
         self.state().under_way.remove(&goal);
@@ -127,9 +127,9 @@ impl Dialer {
         self.office.rouse();
     }
 
-    fn arrive(&self, rank: u32, index: u8, connection: Connection) {
+    fn arrive(&self, rank: u32, index: u8, turn: u64, connection: Connection) {
         match connection.share_socket() {
-            Some(socket) => self.office.arrive(Arrived { rank, index, socket }),
+            Some(socket) => self.office.arrive(Arrived { rank, index, turn, socket }),
             None => log::warn!("tcp: rank {rank} sent more than a welcome"),
         }
     }
@@ -140,8 +140,15 @@ impl Dialer {
         let at = address.at[usize::from(way) % address.at.len()];
         let (target, context) = (Target::Tcp(at), context(rank));
         let deadline = Instant::now() + self.timeout;
-        let dial =
-            Dial { target: &target, secret: &self.secret, context: &context, deadline, patient: false, limit: SMALL_FRAME, exactly };
+        let dial = Dial {
+            target: &target,
+            secret: &self.secret,
+            context: &context,
+            deadline,
+            patient: false,
+            limit: SMALL_FRAME,
+            exactly,
+        };
         let name = self.office.name(rank);
         let answer = dial.ask(&note.encode(), &mut || self.office.has_ended());
         match answer {
@@ -150,7 +157,9 @@ impl Dialer {
             }
             Ok(_) => Err(format!("{name} does not answer as it should at {at}")),
             Err(NoAnswer::Nobody) => Err(format!("{name} has ended, or has left: nobody listens at {at} any more")),
-            Err(NoAnswer::Stranger(refusal)) => Err(format!("{name} has ended: somebody else listens at {at} ({refusal})")),
+            Err(NoAnswer::Stranger(refusal)) => {
+                Err(format!("{name} has ended: somebody else listens at {at} ({refusal})"))
+            }
             Err(NoAnswer::Late(why)) => Err(format!("{name} can't be reached at {at} ({why})")),
             Err(NoAnswer::Interrupted) => Err("the communicator has ended".into()),
             Err(NoAnswer::Starved(errno)) => {

@@ -1,16 +1,23 @@
 //! All links of one rank over TCP: the contract of `crate::transport` on top of `peer`.
 
+use super::dialer::SOCKETS;
 use super::frame::{LinkKind, Spot};
 use super::office::Office;
 use super::outbox::Outbox;
 use super::peer::{Boards, Nonsense, Parcel, Peer, Taken};
+use super::socket::Socket;
 use crate::error::{Error, Place};
 use crate::plan::{Group, MOST_CHUNK_BYTES, World};
 use crate::transport::{Blocked, Incoming, Links, Message, Outgoing, Shared};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+/// Messages of at least so many bytes are sent from the caller's memory, where they lie there: the caller waits at the end until all of them
+/// were received, which costs a frame each way.
+const LENT: usize = 32 << 10;
 
 /// The longest wait at the end for what was said to reach the other kernels.
 const PARTING: Duration = Duration::from_secs(5);
@@ -26,10 +33,14 @@ pub struct TcpLinks {
     unsent: Vec<u32>,
     /// Ranks that hold messages of the caller's memory.
     borrowers: Vec<u32>,
+    /// Ranks that wait to hear of releases.
+    creditors: Vec<u32>,
     pub(super) office: Arc<Office>,
     /// What of the office's news was taken up.
     seen: u32,
     carriers: u64,
+    /// The turns of sockets that were lost.
+    lost_turns: BTreeMap<(u32, u8), u64>,
     /// Ranks of this host, and the processors that they may use.
     pub(super) crowd: (u32, u32),
     /// The communicator is of no further use: nothing is sent or taken any more.
@@ -68,9 +79,11 @@ impl TcpLinks {
             boards: Boards::new(),
             unsent: Vec::new(),
             borrowers: Vec::new(),
+            creditors: Vec::new(),
             office,
             seen: 0,
             carriers: 0,
+            lost_turns: BTreeMap::new(),
             crowd,
             over: false,
         }
@@ -160,11 +173,11 @@ impl TcpLinks {
         let tell = tell || peer.must_tell();
         let lost = peer.pump(boards, tell);
         let unsent = !peer.is_sent() || peer.must_tell();
-        if peer.sockets.is_empty() && unsent {
-            self.office.want(rank);
+        if unsent && lost.is_empty() && peer.living() == 0 {
+            self.want_all(rank);
         }
-        for (index, errno) in lost {
-            self.note_lost(rank, index, errno);
+        for (index, turn, errno) in lost {
+            self.note_lost(rank, index, turn, errno);
         }
         if unsent && !self.unsent.contains(&rank) {
             self.unsent.push(rank);
@@ -172,10 +185,20 @@ impl TcpLinks {
     }
 
     /// A socket is lost. Another one is wanted if something of what it carried may not have come.
-    fn note_lost(&mut self, rank: u32, index: u8, errno: Errno) {
+    fn note_lost(&mut self, rank: u32, index: u8, turn: u64, errno: Errno) {
+        let latest = self.lost_turns.entry((rank, index)).or_insert(0);
+        *latest = turn.max(*latest);
         log::debug!("tcp: rank {}: socket {index} to rank {rank} is lost: {}", self.rank, errno.desc());
-        if self.peer(rank).is_owed() {
-            self.office.want_again(rank, index);
+        if self.peer(rank).turn(index) <= turn && self.peer(rank).is_owed() {
+            self.office.want(rank, index, turn);
+        }
+    }
+
+    /// Data sockets to that rank are wanted, as none is there.
+    fn want_all(&mut self, rank: u32) {
+        for index in 0..SOCKETS {
+            let after = self.lost_turns.get(&(rank, index)).copied().unwrap_or(0);
+            self.office.want(rank, index, after);
         }
     }
 
@@ -213,8 +236,8 @@ impl TcpLinks {
                 Ok(taken)
             }
             Ok(Err(errno)) => {
-                let index = peer.lose(at);
-                self.note_lost(rank, index, errno);
+                let (index, turn) = peer.lose(at);
+                self.note_lost(rank, index, turn, errno);
                 Ok(Taken::Bytes)
             }
             Err(Nonsense(what)) => {
@@ -255,7 +278,10 @@ impl TcpLinks {
         for arrived in self.office.arrivals() {
             self.carriers += 1;
             let carrier = self.carriers;
-            self.peer(arrived.rank).add(arrived.socket, carrier, arrived.index);
+            let peer = self.peer(arrived.rank);
+            peer.add(Socket::new(arrived.socket, carrier, arrived.index, arrived.turn));
+            let sockets = peer.sockets.iter().map(|socket| socket.share()).collect();
+            self.office.note_sockets(arrived.rank, sockets);
             self.pump(arrived.rank, false);
         }
     }
@@ -280,12 +306,39 @@ impl TcpLinks {
         self.office.silence();
     }
 
+    /// Tells what others wait for, sends what waits, and says whom this rank waits for.
+    fn settle_accounts(&mut self) -> Result<Option<Blocked>, Error> {
+        for rank in std::mem::take(&mut self.creditors) {
+            self.pump(rank, true);
+        }
+        let mut waits = None;
+        for rank in std::mem::take(&mut self.borrowers) {
+            if !self.peer(rank).is_settled() {
+                self.advance(rank)?;
+            }
+            if !self.peer(rank).is_settled() {
+                self.borrowers.push(rank);
+                waits = Some(Blocked::Slot(rank));
+            }
+        }
+        if waits.is_none() {
+            self.send_what_waits();
+            let unsent = self.unsent.first().copied();
+            for rank in unsent {
+                self.advance(rank)?;
+            }
+            waits = self.unsent.first().map(|rank| Blocked::Slot(*rank));
+        }
+        Ok(waits)
+    }
+
     /// Ends all traffic: whoever lent memory gets it back.
     pub(super) fn end(&mut self) {
         self.over = true;
         self.peers.iter_mut().for_each(|peer| *peer = None);
         self.unsent.clear();
         self.borrowers.clear();
+        self.creditors.clear();
     }
 
     /// Waits until the other ranks' kernels have all that was said, so that this process may end. Not longer than a while.
@@ -293,11 +346,10 @@ impl TcpLinks {
         let until = Instant::now() + PARTING;
         while !self.over && Instant::now() < until && !self.office.has_ended() {
             let _what_comes_now_comes_too_late = self.advance_all();
-            let pending = |peer: &Peer| {
-                let waits = |fd| crate::sys::stream::unacknowledged(fd).is_ok_and(|bytes| bytes > 0);
-                !peer.is_sent() || peer.sockets.iter().any(|socket| waits(socket.fd()))
+            let pending = |(rank, peer): (usize, &Option<Box<Peer>>)| {
+                peer.as_ref().is_some_and(|peer| !peer.is_delivered()) && self.office.takes_part(rank as u32)
             };
-            if !self.peers.iter().flatten().any(|peer| pending(peer)) {
+            if !self.peers.iter().enumerate().any(pending) {
                 return;
             }
             std::thread::sleep(Duration::from_micros(100));
@@ -335,10 +387,29 @@ impl Links for TcpLinks {
         })
     }
 
+    fn reserve_from(
+        &mut self,
+        lane: u32,
+        link: Outgoing,
+        from: *mut u8,
+        len: usize,
+    ) -> Result<Result<*mut u8, Blocked>, Error> {
+        if len < LENT {
+            return self.reserve(lane, link, len);
+        }
+        Ok(match self.find_room(lane, link)? {
+            Some(blocked) => Err(blocked),
+            None => {
+                self.outbox(lane, link).lend(from);
+                Ok(from)
+            }
+        })
+    }
+
     #[inline]
     fn publish(&mut self, lane: u32, link: Outgoing, len: usize, tag: u32) -> Result<(), Error> {
-        let seq = self.outbox(lane, link).seal(len, tag);
-        self.post(lane, link, seq, len, false);
+        let (seq, lent) = self.outbox(lane, link).seal(len, tag);
+        self.post(lane, link, seq, len, lent);
         Ok(())
     }
 
@@ -353,8 +424,24 @@ impl Links for TcpLinks {
         Ok(front(self))
     }
 
+    fn peek_into(&mut self, lane: u32, link: Incoming, into: *mut u8, len: usize) -> Result<Option<Message>, Error> {
+        self.peer(link.rank()).inbox(incoming(lane, link)).land(into, len);
+        self.peek(lane, link)
+    }
+
     fn release(&mut self, lane: u32, link: Incoming) {
-        self.peer(link.rank()).release(incoming(lane, link));
+        let from = link.rank();
+        if self.peer(from).release(incoming(lane, link)) && !self.creditors.contains(&from) {
+            self.creditors.push(from);
+        }
+    }
+
+    #[inline]
+    fn settle(&mut self) -> Result<Option<Blocked>, Error> {
+        if self.creditors.is_empty() && self.borrowers.is_empty() && self.unsent.is_empty() {
+            return Ok(None);
+        }
+        self.settle_accounts()
     }
 
     fn share(&self, _at: *const u8, _len: usize) -> Shared {

@@ -6,6 +6,7 @@
 //!        └── new sockets, news ────┘          statuses: a mirror of what the others do, as far as it was asked for
 //! ```
 
+use super::note::Report;
 use crate::boot::message::{Reader, Writer};
 use crate::transport::shm::status::{Header, Life, Status};
 use crate::transport::{Abort, Entered};
@@ -13,12 +14,15 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 /// The longest wait for the service to say good-bye.
 const FAREWELL: Duration = Duration::from_millis(500);
+
+/// How long an answer about another rank is waited for.
+const MOMENT: Duration = Duration::from_millis(500);
 
 /// Where a rank is reached, and who it is for messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,14 +64,17 @@ impl Address {
 pub(super) struct Arrived {
     pub(super) rank: u32,
     pub(super) index: u8,
+    pub(super) turn: u64,
     pub(super) socket: OwnedFd,
 }
 
 /// What a rank wants of its service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Order {
-    /// Data sockets to that rank: all of them, or that one again.
-    Connect { rank: u32, index: Option<u8> },
+    /// A data socket to that rank, later than the one of that turn.
+    Connect { rank: u32, index: u8, after: u64 },
+    /// Ask that rank what it does.
+    Ask { rank: u32 },
     /// Tell everybody why the communicator has ended.
     Spread,
     /// Say good-bye and end.
@@ -89,10 +96,19 @@ pub(crate) struct Office {
     news: AtomicU32,
     /// Wakes the rank.
     bell: EventFd,
+    /// Ranks that died: everybody is told.
     lost: Mutex<BTreeMap<u32, String>>,
+    /// Ranks at whose address nobody answered: that they have left, perhaps, and only who needs them minds.
+    absent: Mutex<BTreeMap<u32, String>>,
     any_lost: AtomicBool,
     /// The rank that this one waits for, plus one; 0: it waits for nobody, or not for long.
     wanted: AtomicU32,
+    /// For each rank, the last call that it has ended and whose messages are here.
+    delivered: Vec<AtomicU64>,
+    /// Answers of each rank so far.
+    answers: Mutex<BTreeMap<u32, u64>>,
+    answered: Condvar,
+    sockets: Mutex<BTreeMap<u32, Vec<Weak<OwnedFd>>>>,
     /// Whether the service has ended.
     closed: Mutex<bool>,
     closing: Condvar,
@@ -107,7 +123,8 @@ impl Office {
         let event = || EventFd::from_value_and_flags(0, EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC);
         let statuses: Vec<Status> = addresses.iter().map(|_| Status::default()).collect();
         statuses.iter().for_each(|status| status.set_life(Life::Present));
-        let (orders, arrivals, lost, closed) = Default::default();
+        let (orders, arrivals, lost, absent, closed) = Default::default();
+        let addresses_count = 0..addresses.len();
         Ok(Office {
             rank,
             addresses,
@@ -119,8 +136,13 @@ impl Office {
             news: AtomicU32::new(0),
             bell: event()?,
             lost,
+            absent,
             any_lost: AtomicBool::new(false),
             wanted: AtomicU32::new(0),
+            delivered: addresses_count.map(|_| AtomicU64::new(0)).collect(),
+            answers: Mutex::default(),
+            answered: Condvar::new(),
+            sockets: Mutex::default(),
             closed,
             closing: Condvar::new(),
         })
@@ -145,14 +167,9 @@ impl Office {
         format!("process {} on {}", address.pid, address.host)
     }
 
-    /// Data sockets to that rank are wanted.
-    pub(super) fn want(&self, rank: u32) {
-        self.order(Order::Connect { rank, index: None });
-    }
-
-    /// That data socket is wanted again.
-    pub(super) fn want_again(&self, rank: u32, index: u8) {
-        self.order(Order::Connect { rank, index: Some(index) });
+    /// A data socket to that rank is wanted, later than the one of that turn.
+    pub(super) fn want(&self, rank: u32, index: u8, after: u64) {
+        self.order(Order::Connect { rank, index, after });
     }
 
     fn order(&self, order: Order) {
@@ -225,6 +242,8 @@ impl Office {
         let first = self.header.abort(abort);
         if first {
             self.tell_rank();
+            drop(lock(&self.answers));
+            self.answered.notify_all();
         }
         first
     }
@@ -263,6 +282,18 @@ impl Office {
         true
     }
 
+    /// Notes that nobody answers in a rank's place.
+    pub(super) fn miss(&self, rank: u32, how: &str) {
+        lock(&self.absent).entry(rank).or_insert_with(|| how.to_string());
+        self.any_lost.store(true, Ordering::Release);
+        self.tell_rank();
+    }
+
+    /// Whether nobody answers in that rank's place, and how that was noticed.
+    pub(super) fn is_absent(&self, rank: u32) -> Option<String> {
+        self.any_lost.load(Ordering::Acquire).then(|| lock(&self.absent).get(&rank).cloned())?
+    }
+
     /// The first rank that is gone, and how that was noticed.
     pub(crate) fn lost(&self) -> Option<(u32, String)> {
         if !self.any_lost.load(Ordering::Acquire) {
@@ -274,6 +305,39 @@ impl Office {
     /// Whether that rank is gone.
     pub(crate) fn is_lost(&self, rank: u32) -> Option<String> {
         self.any_lost.load(Ordering::Acquire).then(|| lock(&self.lost).get(&rank).cloned())?
+    }
+
+    /// Whether that rank is still there, as far as is known.
+    pub(crate) fn takes_part(&self, rank: u32) -> bool {
+        self.status(rank).life() != Life::Left && self.is_lost(rank).or_else(|| self.is_absent(rank)).is_none()
+    }
+
+    /// Finds out what that rank does: returns when it has answered, when the communicator has ended, or after a moment. Who is gone may have
+    /// said why, and that is on its way over others.
+    pub(super) fn inquire(&self, rank: u32) {
+        let answers = lock(&self.answers);
+        let before = answers.get(&rank).copied();
+        self.order(Order::Ask { rank });
+        let silent = |answers: &mut BTreeMap<u32, u64>| answers.get(&rank).copied() == before;
+        let silent = |answers: &mut BTreeMap<u32, u64>| silent(answers) && !self.has_ended();
+        drop(self.answered.wait_timeout_while(answers, MOMENT, silent).unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// What that rank has ended and all of what it sent for it is here: see `Watch::finished`.
+    pub(super) fn delivered(&self, rank: u32) -> u64 {
+        self.delivered[rank as usize].load(Ordering::Acquire)
+    }
+
+    /// Data sockets to that rank, for the service to see whether it has all that was sent.
+    pub(super) fn note_sockets(&self, rank: u32, sockets: Vec<Weak<OwnedFd>>) {
+        lock(&self.sockets).insert(rank, sockets);
+    }
+
+    /// Whether that rank's kernel has all that was sent over the data sockets.
+    fn has_all(&self, rank: u32) -> bool {
+        let sockets = lock(&self.sockets);
+        let living = sockets.get(&rank).into_iter().flatten().filter_map(Weak::upgrade);
+        { living }.all(|fd| crate::sys::stream::unacknowledged(fd.as_fd()).is_ok_and(|bytes| bytes == 0))
     }
 
     /// Says for whom the rank has been waiting for long; None: no more.
@@ -289,22 +353,26 @@ impl Office {
     }
 
     /// What this rank is doing, for others.
-    pub(super) fn report(&self) -> super::note::Report {
+    pub(super) fn report(&self, to: u32) -> Report {
         let status = self.status(self.rank);
         let (entered, finished) = status.progress();
+        let delivered = if self.has_all(to) { finished } else { 0 };
         let calls: Vec<Entered> =
             (entered.saturating_sub(3)..=entered).filter_map(|number| status.call(number)).collect();
-        super::note::Report { finished, waiting_for: status.waiting_for(), calls }
+        Report { finished, delivered, waiting_for: status.waiting_for(), calls }
     }
 
     /// Takes another rank's word for what it is doing.
-    pub(super) fn mirror(&self, rank: u32, report: &super::note::Report) {
+    pub(super) fn mirror(&self, rank: u32, report: &Report) {
         let status = self.status(rank);
         for call in &report.calls {
             status.enter(call);
         }
         status.finish(report.finished);
         status.set_waiting_for(report.waiting_for);
+        self.delivered[rank as usize].store(report.delivered, Ordering::Release);
+        *lock(&self.answers).entry(rank).or_default() += 1;
+        self.answered.notify_all();
     }
 
     /// Says good-bye to the others and ends the service. Returns when that is done, or after a while.

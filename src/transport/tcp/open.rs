@@ -35,17 +35,30 @@ impl Opening {
     }
 
     /// Begins the service, and makes the contact to the rank above. All ranks listen by now, at `addresses`.
-    pub(crate) fn open(self, rank: u32, secret: &Secret, addresses: Vec<Address>, timeout: Duration) -> Result<Arc<Office>> {
+    pub(crate) fn open(
+        self,
+        rank: u32,
+        secret: &Secret,
+        addresses: Vec<Address>,
+        timeout: Duration,
+    ) -> Result<Arc<Office>> {
         let secret = derive(secret, &[b"ringtree links"]);
         let gate = Gate::new(self.listeners, &secret, &context(rank));
         let office = Office::new(rank, addresses).map_err(|errno| {
             Error::from_errno("making an event descriptor", errno as i32, "Raise the limit of open files (`ulimit -n`)")
         })?;
         let office = Arc::new(office);
-        let dialer = Dialer::new(office.clone(), secret, timeout, SOCKETS);
+        let dialer = Dialer::new(office.clone(), secret, timeout);
         let mut service = Service::new(office.clone(), gate, dialer.clone());
         // The one above answers from its own service, which may begin later than this: its listener is there.
-        service.begin_with(above(rank));
+        if let Some(above) = above(rank) {
+            service.begin_with(above).map_err(|how| {
+                Error::start(
+                    format!("rank {rank} can't reach rank {above}: {how}"),
+                    "Look at that rank's output; set RINGTREE_ADDRESS on its host to an address that all hosts reach",
+                )
+            })?;
+        }
         let thread = std::thread::Builder::new().name(format!("ringtree tcp {rank}").chars().take(15).collect());
         let spawned = thread.stack_size(512 * 1024).spawn(move || service.run());
         spawned.map_err(|error| {
@@ -55,9 +68,6 @@ impl Opening {
         Ok(office)
     }
 }
-
-/// Data sockets between two ranks: one for small messages, one for long ones.
-const SOCKETS: u8 = 2;
 
 /// The offices of ranks that are threads of this process.
 pub(crate) fn world(size: u32, timeout: Duration) -> Result<Vec<Arc<Office>>> {

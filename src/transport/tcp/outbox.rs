@@ -76,13 +76,14 @@ impl Outbox {
         self.slot().lent = at;
     }
 
-    /// The message is written. Returns its number.
-    pub(super) fn seal(&mut self, len: usize, tag: u32) -> u32 {
+    /// The message is written. Returns its number, and whether it is lent.
+    pub(super) fn seal(&mut self, len: usize, tag: u32) -> (u32, bool) {
         let number = self.next;
         let slot = self.slot();
         (slot.len, slot.tag) = (len as u32, tag);
+        let lent = !slot.lent.is_null();
         self.next = number.wrapping_add(1);
-        number
+        (number, lent)
     }
 
     /// A message that is not released.

@@ -11,9 +11,9 @@ use super::inbox::{Carrier, Inbox, Opening};
 use super::outbox::{Letter, Outbox};
 use super::socket::{Coming, Sent, Socket};
 use crate::plan::MOST_CHUNK_BYTES;
+use crate::sys::stream::unacknowledged;
 use nix::errno::Errno;
 use std::collections::{BTreeMap, VecDeque};
-use std::os::fd::OwnedFd;
 
 /// Messages of at most so many bytes go over the socket for small ones, where nothing long is ever in front of them.
 pub(super) const SMALL_MESSAGE: u32 = 4096;
@@ -111,14 +111,15 @@ impl Peer {
         queue.push_back(parcel);
     }
 
-    /// Notes that the oldest message of a link was read.
-    pub(super) fn release(&mut self, spot: Spot) {
+    /// Notes that the oldest message of a link was read. Whether its writer waits to hear of that.
+    pub(super) fn release(&mut self, spot: Spot) -> bool {
         let inbox = self.inbox(spot);
         inbox.release();
         let (tell, awaited) = (inbox.untold() >= TELL_AT, inbox.is_awaited());
         if (tell || awaited) && !self.news.contains(&spot) {
             self.news.push(spot);
         }
+        awaited
     }
 
     /// Whether some releases are worth a frame of their own now.
@@ -126,14 +127,15 @@ impl Peer {
         self.news.iter().any(|spot| self.inboxes[spot.index()].untold() >= TELL_AT)
     }
 
-    /// Whether the other rank waits to hear of a release.
-    pub(super) fn is_awaited(&self) -> bool {
-        self.news.iter().any(|spot| self.inboxes[spot.index()].is_awaited())
-    }
-
     /// Whether all messages are with the kernel.
     pub(super) fn is_sent(&self) -> bool {
         self.small.is_empty() && self.bulk.is_empty() && self.sockets.iter().all(|socket| !socket.is_sending())
+    }
+
+    /// Whether the other rank's kernel has all messages.
+    pub(super) fn is_delivered(&self) -> bool {
+        let waits = |socket: &Socket| unacknowledged(socket.fd()).is_ok_and(|bytes| bytes > 0);
+        self.is_sent() && !self.sockets.iter().any(waits)
     }
 
     /// Whether no message of the caller's memory is under way.
@@ -160,9 +162,19 @@ impl Peer {
         }
     }
 
+    /// Sockets over which something can be sent; they come first.
+    pub(super) fn living(&self) -> usize {
+        self.sockets.iter().take_while(|socket| !socket.retired).count()
+    }
+
+    /// The turn of the latest socket of that number; 0: there is none.
+    pub(super) fn turn(&self, index: u8) -> u64 {
+        self.sockets.iter().filter(|socket| socket.index == index).map(|socket| socket.turn).max().unwrap_or(0)
+    }
+
     /// Which sockets carry what: small messages go over the first, long ones over all others, or over the first where there is no other.
     fn next_for(&mut self, at: usize, boards: &Boards, tell: bool) -> bool {
-        let (first, only) = (at == 0, self.sockets.len() == 1);
+        let (first, only) = (at == 0, self.living() == 1);
         let Peer { small, bulk, news, inboxes, out, sockets, .. } = self;
         if first && tell {
             while let Some(spot) = news.pop() {
@@ -193,9 +205,9 @@ impl Peer {
     }
 
     /// Sends what the sockets take. `tell`: also news of releases. Sockets that are lost are given back.
-    pub(super) fn pump(&mut self, boards: &Boards, tell: bool) -> Vec<(u8, Errno)> {
+    pub(super) fn pump(&mut self, boards: &Boards, tell: bool) -> Vec<(u8, u64, Errno)> {
         let (mut lost, mut at) = (Vec::new(), 0);
-        while at < self.sockets.len() {
+        while at < self.living() {
             if !self.sockets[at].is_sending() && !self.next_for(at, boards, tell) {
                 at += 1;
                 continue;
@@ -207,7 +219,10 @@ impl Peer {
                 }
                 Ok(Sent::Nothing) => {}
                 Ok(Sent::Full) => at += 1,
-                Err(errno) => lost.push((self.lose(at), errno)),
+                Err(errno) => {
+                    let (index, turn) = self.lose(at);
+                    lost.push((index, turn, errno));
+                }
             }
         }
         lost
@@ -312,30 +327,47 @@ impl Peer {
     }
 
     /// A new socket, in place of one that had its number.
-    pub(super) fn add(&mut self, fd: OwnedFd, carrier: Carrier, index: u8) {
-        if let Some(at) = self.sockets.iter().position(|socket| socket.index == index) {
-            self.lose(at);
+    pub(super) fn add(&mut self, new: Socket) {
+        if let Some(at) = self.sockets.iter().position(|socket| socket.index == new.index && !socket.retired) {
+            // Both ends keep the later one, in whatever order they hear of them.
+            if self.sockets[at].turn > new.turn {
+                return;
+            }
+            // The other rank may not know yet, and compute: what it has said over the old one is still to be heard.
+            self.sockets[at].retired = true;
+            self.requeue(at);
         }
-        self.sockets.push(Socket::new(fd, carrier, index));
-        self.sockets.sort_by_key(|socket| socket.index);
+        self.sockets.push(new);
+        self.sockets.sort_by_key(|socket| (socket.retired, socket.index));
     }
 
-    /// A socket is lost: what it took and what the other rank may not have waits again. Returns its number.
-    pub(super) fn lose(&mut self, at: usize) -> u8 {
+    /// A socket is lost: what it took and what the other rank may not have waits again. Returns its number and its turn.
+    pub(super) fn lose(&mut self, at: usize) -> (u8, u64) {
+        self.requeue(at);
         let socket = self.sockets.remove(at);
         if let Some(Coming { frame, at: place, .. }) = &socket.coming
             && !place.is_null()
         {
             self.inbox(frame.spot).abandon(frame.seq, socket.carrier);
         }
+        // A release that was told over it may be lost with it.
+        for index in 0..self.inboxes.len() {
+            self.tell_again(Spot::at(index));
+        }
+        (socket.index, socket.turn)
+    }
+
+    /// What a socket took and what the other rank may not have waits again.
+    fn requeue(&mut self, at: usize) {
         self.forget_released();
-        let half_sent = socket.half_sent();
+        let carrier = self.sockets[at].carrier;
+        let half_sent = self.sockets[at].stop();
         let mut again = Vec::new();
-        self.sent.retain(|(parcel, carrier)| {
-            if *carrier == socket.carrier {
+        self.sent.retain(|(parcel, took)| {
+            if *took == carrier {
                 again.push(*parcel);
             }
-            *carrier != socket.carrier
+            *took != carrier
         });
         again.extend(half_sent);
         again.retain(|parcel| !before(parcel.seq, self.out[parcel.spot.index()].released));
@@ -343,11 +375,6 @@ impl Peer {
             let queue = if parcel.len <= SMALL_MESSAGE { &mut self.small } else { &mut self.bulk };
             queue.push_front(parcel);
         }
-        // A release that was told over it may be lost with it.
-        for index in 0..self.inboxes.len() {
-            self.tell_again(Spot::at(index));
-        }
-        socket.index
     }
 
     /// Bytes of messages that it holds on to.

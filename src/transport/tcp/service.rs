@@ -16,7 +16,7 @@ use crate::boot::gate::Gate;
 use crate::boot::wire::Event;
 use crate::transport::shm::status::Life;
 use nix::poll::{PollFd, PollFlags};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -55,21 +55,24 @@ pub(super) struct Service {
     gate: Gate,
     contacts: Vec<Contact>,
     dialer: Dialer,
-    /// When each rank was asked last, and whether it has answered since.
+    /// When each rank was asked last.
     asked: BTreeMap<u32, Instant>,
+    /// Ranks to which a contact broke without a good-bye.
+    cut_off: BTreeSet<u32>,
 }
 
 impl Service {
     pub(super) fn new(office: Arc<Office>, mut gate: Gate, dialer: Dialer) -> Service {
         gate.expect(office.size() as usize);
-        Service { office, gate, contacts: Vec::new(), dialer, asked: BTreeMap::new() }
+        Service { office, gate, contacts: Vec::new(), dialer, asked: BTreeMap::new(), cut_off: BTreeSet::new() }
     }
 
-    /// Makes the first contact.
-    pub(super) fn begin_with(&mut self, above: Option<u32>) {
-        if let Some(above) = above {
-            self.dialer.contact(above);
-        }
+    /// Makes the first contact; or why it can't be made.
+    pub(super) fn begin_with(&mut self, above: u32) -> Result<(), String> {
+        let note = Note::Contact { rank: self.office.rank() };
+        let connection = self.dialer.ask(above, 0, &note, false)?;
+        self.add_contact(above, connection);
+        Ok(())
     }
 
     fn add_contact(&mut self, rank: u32, connection: Connection) {
@@ -101,9 +104,8 @@ impl Service {
                 return;
             }
             self.ask_around(now);
-            self.contacts.retain(|contact| {
-                !contact.gone && (contact.rank.is_some() || now < contact.since + INTRODUCTION)
-            });
+            self.contacts
+                .retain(|contact| !contact.gone && (contact.rank.is_some() || now < contact.since + INTRODUCTION));
         }
     }
 
@@ -126,8 +128,11 @@ impl Service {
 
     fn follow(&mut self, order: Order) {
         match order {
-            Order::Connect { rank, index } if rank > self.office.rank() => self.dialer.connect(rank, index),
-            Order::Connect { rank, index } => self.dialer.knock(rank, index),
+            Order::Connect { rank, index, after } if rank > self.office.rank() => {
+                self.dialer.connect(rank, index, after)
+            }
+            Order::Connect { rank, index, after } => self.dialer.knock(rank, index, after),
+            Order::Ask { rank } => self.ask(rank),
             Order::Spread => self.spread_abort(None),
             Order::Leave => {}
         }
@@ -138,10 +143,12 @@ impl Service {
         for dialed in self.dialer.take() {
             match dialed {
                 Dialed::Contact(rank, connection) => {
+                    self.cut_off.remove(&rank);
                     self.add_contact(rank, connection);
                     self.ask(rank);
                 }
-                Dialed::Nobody(rank, how) => self.lose(rank, &how, None),
+                Dialed::Nobody(rank, how) if self.cut_off.remove(&rank) => self.lose(rank, &how, None),
+                Dialed::Nobody(rank, how) => self.office.miss(rank, &how),
             }
         }
     }
@@ -199,6 +206,7 @@ impl Service {
         }
         // Its process may have ended, or only the connection: somebody answers at its address or not.
         log::debug!("tcp: rank {}: no contact to rank {rank} any more: {broken}", self.office.rank());
+        self.cut_off.insert(rank);
         self.dialer.contact(rank);
     }
 
@@ -207,7 +215,6 @@ impl Service {
         match note {
             Note::Ask => self.answer(index),
             Note::Report(report) => {
-                self.asked.remove(&rank);
                 self.office.mirror(rank, &report);
             }
             Note::Abort(abort) => {
@@ -236,17 +243,17 @@ impl Service {
                     self.spread_abort(None);
                 }
             }
-            Note::Data { rank, index: socket } => {
+            Note::Data { rank, index: socket, turn } => {
                 self.contacts[index].gone = true;
                 match self.contacts[index].connection.share_socket() {
-                    Some(fd) => self.office.arrive(Arrived { rank, index: socket, socket: fd }),
+                    Some(fd) => self.office.arrive(Arrived { rank, index: socket, turn, socket: fd }),
                     None => log::warn!("tcp: rank {rank} sent data before it was welcome"),
                 }
             }
-            Note::Knock { rank, from, count } => {
+            Note::Knock { rank, index: socket, after } => {
                 self.contacts[index].gone = true;
                 if rank > self.office.rank() {
-                    self.dialer.connect_these(rank, from, count);
+                    self.dialer.connect(rank, socket, after);
                 }
             }
             _ => {
@@ -260,8 +267,10 @@ impl Service {
         if let Some(abort) = self.office.reason() {
             self.contacts[index].connection.send_bytes(&Note::Abort(abort).encode());
         }
-        let report = Note::Report(self.office.report());
-        self.contacts[index].connection.send_bytes(&report.encode());
+        if let Some(rank) = self.contacts[index].rank {
+            let report = Note::Report(self.office.report(rank));
+            self.contacts[index].connection.send_bytes(&report.encode());
+        }
     }
 
     /// Asks those that this rank waits for, one after the other, what they do.
@@ -270,10 +279,11 @@ impl Service {
         let mut next = self.office.wanted();
         while let Some(rank) = next.filter(|rank| *rank < self.office.size() && !seen.contains(rank)) {
             seen.push(rank);
-            if seen.len() > CHAIN || self.office.is_lost(rank).is_some() {
+            if seen.len() > CHAIN || !self.office.takes_part(rank) {
                 return;
             }
-            if self.asked.get(&rank).is_none_or(|since| now >= *since + 5 * ASK_EVERY) {
+            if self.asked.get(&rank).is_none_or(|since| now >= *since + ASK_EVERY) {
+                self.asked.insert(rank, now);
                 self.ask(rank);
             }
             next = self.office.status(rank).waiting_for();
@@ -285,7 +295,6 @@ impl Service {
         match contact {
             Some(contact) => {
                 contact.connection.send_bytes(&Note::Ask.encode());
-                self.asked.entry(rank).or_insert_with(Instant::now);
             }
             None if self.office.status(rank).life() == Life::Left => {}
             None => self.dialer.contact(rank),
@@ -295,7 +304,12 @@ impl Service {
     /// Tells all contacts that this rank leaves, and sees that they can hear it.
     fn say_farewell(&mut self) {
         self.gate.close();
-        self.tell_all(&Note::Bye, None);
+        for contact in &mut self.contacts {
+            if let Some(rank) = contact.rank {
+                contact.connection.send_bytes(&Note::Report(self.office.report(rank)).encode());
+                contact.connection.send_bytes(&Note::Bye.encode());
+            }
+        }
         let until = Instant::now() + LAST_WORDS;
         loop {
             let mut fds: Vec<PollFd<'_>> = self

@@ -11,6 +11,7 @@ use super::peer::Parcel;
 use crate::sys::stream;
 use nix::errno::Errno;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Weak};
 
 /// Bytes read ahead of what is known to come: whole small messages, so that each costs one system call.
 const AHEAD: usize = 4096 + HEADER;
@@ -38,11 +39,15 @@ pub(super) struct Coming {
 /// A data socket.
 #[derive(Debug)]
 pub(super) struct Socket {
-    fd: OwnedFd,
+    fd: Arc<OwnedFd>,
     /// Its number in this rank's life.
     pub(super) carrier: Carrier,
     /// Its number among those of the same two ranks.
     pub(super) index: u8,
+    /// When it was made, as its maker counts.
+    pub(super) turn: u64,
+    /// There is a later one in its place: only what still comes over it is taken.
+    pub(super) retired: bool,
     sending: Option<Sending>,
     ahead: Box<[u8; AHEAD]>,
     from: usize,
@@ -62,13 +67,29 @@ pub(super) enum Sent {
 }
 
 impl Socket {
-    pub(super) fn new(fd: OwnedFd, carrier: Carrier, index: u8) -> Socket {
+    pub(super) fn new(fd: OwnedFd, carrier: Carrier, index: u8, turn: u64) -> Socket {
         let ahead = Box::new([0; AHEAD]);
-        Socket { fd, carrier, index, sending: None, ahead, from: 0, to: 0, coming: None }
+        Socket {
+            fd: Arc::new(fd),
+            carrier,
+            index,
+            turn,
+            retired: false,
+            sending: None,
+            ahead,
+            from: 0,
+            to: 0,
+            coming: None,
+        }
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+
+    /// The same, for as long as it lives.
+    pub(super) fn share(&self) -> Weak<OwnedFd> {
+        Arc::downgrade(&self.fd)
     }
 
     /// Whether something is half sent.
@@ -85,6 +106,11 @@ impl Socket {
     pub(super) fn begin(&mut self, frame: &Frame, at: *const u8, parcel: Option<Parcel>) {
         let header = frame.encode();
         self.sending = Some(Sending { header, at, len: frame.len as usize, done: 0, parcel });
+    }
+
+    /// Sends nothing more. The message that was half sent.
+    pub(super) fn stop(&mut self) -> Option<Parcel> {
+        self.sending.take().and_then(|sending| sending.parcel)
     }
 
     /// Sends what the socket takes now.

@@ -32,9 +32,8 @@ impl Watch for TcpLinks {
         self.office.status(self.rank()).finish(number);
     }
 
-    /// What a rank has said after its messages is no proof that they are here: they come by another way.
-    fn finished(&self, _rank: u32) -> u64 {
-        0
+    fn finished(&self, rank: u32) -> u64 {
+        self.office.delivered(rank)
     }
 
     #[inline]
@@ -52,6 +51,9 @@ impl Watch for TcpLinks {
         if let Some(left) = self.left(blocked.rank()) {
             return Some(left);
         }
+        if let Some(how) = self.office.is_absent(blocked.rank()) {
+            return Some(Trouble::Lost { rank: blocked.rank(), how });
+        }
         let ours = self.office.status(self.rank()).call(number)?;
         let theirs = self.others().filter_map(|rank| Some((rank, self.office.status(rank).call(number)?)));
         let (rank, theirs) = { theirs }.find(|(_, theirs)| theirs.digest != ours.digest)?;
@@ -60,6 +62,10 @@ impl Watch for TcpLinks {
 
     fn entered(&self, rank: u32, number: u64) -> Option<Entered> {
         self.office.status(rank).call(number)
+    }
+
+    fn inquire(&mut self, rank: u32) {
+        self.office.inquire(rank);
     }
 
     fn waiting_for(&self, rank: u32) -> Option<u32> {

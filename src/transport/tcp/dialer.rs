@@ -30,6 +30,14 @@ enum Goal {
     Knock(u32, u8, u64),
 }
 
+impl Goal {
+    fn rank(self) -> u32 {
+        match self {
+            Goal::Contact(rank) | Goal::Data(rank, ..) | Goal::Knock(rank, ..) => rank,
+        }
+    }
+}
+
 struct State {
     under_way: BTreeSet<Goal>,
     brought: Vec<Dialed>,
@@ -94,10 +102,12 @@ impl Dialer {
             return;
         }
         let dialer = self.clone();
+        self.office.begin_dialing(goal.rank());
         let thread = std::thread::Builder::new().name("ringtree dial".into()).stack_size(256 * 1024);
         if let Err(error) = thread.spawn(move || dialer.pursue(goal)) {
             log::warn!("tcp: rank {}: no thread to make a connection: {error}", self.office.rank());
             self.state().under_way.remove(&goal);
+            self.office.end_dialing(goal.rank());
         }
     }
 
@@ -120,6 +130,7 @@ impl Dialer {
         if let Err(how) = outcome {
             self.bring(Dialed::Nobody(rank, how));
         }
+        self.office.end_dialing(rank);
     }
 
     fn bring(&self, dialed: Dialed) {

@@ -39,6 +39,8 @@ pub struct TcpLinks {
     /// What of the office's news was taken up.
     seen: u32,
     carriers: u64,
+    /// A rank that has ended that call and whose messages for it were all taken in.
+    pub(super) ended: (u32, u64),
     /// The turns of sockets that were lost.
     lost_turns: BTreeMap<(u32, u8), u64>,
     /// Ranks of this host, and the processors that they may use.
@@ -83,6 +85,7 @@ impl TcpLinks {
             office,
             seen: 0,
             carriers: 0,
+            ended: (0, 0),
             lost_turns: BTreeMap::new(),
             crowd,
             over: false,
@@ -255,6 +258,7 @@ impl TcpLinks {
     /// Takes in everything that has come: credits see to it that there is room for it.
     pub(super) fn advance_all(&mut self) -> Result<bool, Error> {
         let mut any = false;
+        self.take_up_news();
         for rank in 0..self.size() {
             while self.peers[rank as usize].is_some() && self.advance(rank)? != Taken::Nothing {
                 any = true;
@@ -306,6 +310,20 @@ impl TcpLinks {
         self.office.silence();
     }
 
+    /// Gives up on a rank that has left and from which nothing more can come.
+    fn let_go(&mut self, rank: u32) {
+        if self.office.takes_part(rank) || self.office.is_dialing(rank) || !self.peer(rank).sockets.is_empty() {
+            return;
+        }
+        // It may have called again before it left.
+        self.take_up_news();
+        let peer = self.peer(rank);
+        if peer.sockets.is_empty() {
+            peer.give_up();
+            self.unsent.retain(|other| *other != rank);
+        }
+    }
+
     /// Tells what others wait for, sends what waits, and says whom this rank waits for.
     fn settle_accounts(&mut self) -> Result<Option<Blocked>, Error> {
         for rank in std::mem::take(&mut self.creditors) {
@@ -315,6 +333,7 @@ impl TcpLinks {
         for rank in std::mem::take(&mut self.borrowers) {
             if !self.peer(rank).is_settled() {
                 self.advance(rank)?;
+                self.let_go(rank);
             }
             if !self.peer(rank).is_settled() {
                 self.borrowers.push(rank);
@@ -323,9 +342,9 @@ impl TcpLinks {
         }
         if waits.is_none() {
             self.send_what_waits();
-            let unsent = self.unsent.first().copied();
-            for rank in unsent {
+            if let Some(rank) = self.unsent.first().copied() {
                 self.advance(rank)?;
+                self.let_go(rank);
             }
             waits = self.unsent.first().map(|rank| Blocked::Slot(*rank));
         }
@@ -420,7 +439,12 @@ impl Links for TcpLinks {
         if let Some(message) = front(self) {
             return Ok(Some(message));
         }
-        self.advance(from)?;
+        // Messages of other links may be in front of it.
+        while self.advance(from)? == Taken::Message {
+            if let Some(message) = front(self) {
+                return Ok(Some(message));
+            }
+        }
         Ok(front(self))
     }
 

@@ -101,6 +101,8 @@ pub(crate) struct Office {
     /// Ranks at whose address nobody answered: that they have left, perhaps, and only who needs them minds.
     absent: Mutex<BTreeMap<u32, String>>,
     any_lost: AtomicBool,
+    /// Ranks to which connections are being made: what comes over them may come from a rank that has left meanwhile.
+    dialing: Mutex<Vec<u32>>,
     /// The rank that this one waits for, plus one; 0: it waits for nobody, or not for long.
     wanted: AtomicU32,
     /// For each rank, the last call that it has ended and whose messages are here.
@@ -137,6 +139,7 @@ impl Office {
             bell: event()?,
             lost,
             absent,
+            dialing: Mutex::default(),
             any_lost: AtomicBool::new(false),
             wanted: AtomicU32::new(0),
             delivered: addresses_count.map(|_| AtomicU64::new(0)).collect(),
@@ -280,6 +283,23 @@ impl Office {
         self.any_lost.store(true, Ordering::Release);
         self.tell_rank();
         true
+    }
+
+    /// A connection to that rank is being made.
+    pub(super) fn begin_dialing(&self, rank: u32) {
+        lock(&self.dialing).push(rank);
+    }
+
+    /// It is made and handed over, or it was given up.
+    pub(super) fn end_dialing(&self, rank: u32) {
+        let mut dialing = lock(&self.dialing);
+        if let Some(at) = dialing.iter().position(|other| *other == rank) {
+            dialing.swap_remove(at);
+        }
+    }
+
+    pub(super) fn is_dialing(&self, rank: u32) -> bool {
+        lock(&self.dialing).contains(&rank)
     }
 
     /// Notes that nobody answers in a rank's place.

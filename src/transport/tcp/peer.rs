@@ -70,6 +70,8 @@ pub(super) struct Peer {
     sent: VecDeque<(Parcel, Carrier)>,
     /// Links from the other rank with releases that it is to be told.
     news: Vec<Spot>,
+    /// It is to be told all of them, as soon as the socket takes it.
+    telling: bool,
 }
 
 /// `a` comes before `b` on a link.
@@ -124,7 +126,7 @@ impl Peer {
 
     /// Whether some releases are worth a frame of their own now.
     pub(super) fn must_tell(&self) -> bool {
-        self.news.iter().any(|spot| self.inboxes[spot.index()].untold() >= TELL_AT)
+        self.telling || self.news.iter().any(|spot| self.inboxes[spot.index()].untold() >= TELL_AT)
     }
 
     /// Whether all messages are with the kernel.
@@ -173,10 +175,10 @@ impl Peer {
     }
 
     /// Which sockets carry what: small messages go over the first, long ones over all others, or over the first where there is no other.
-    fn next_for(&mut self, at: usize, boards: &Boards, tell: bool) -> bool {
+    fn next_for(&mut self, at: usize, boards: &Boards) -> bool {
         let (first, only) = (at == 0, self.living() == 1);
-        let Peer { small, bulk, news, inboxes, out, sockets, .. } = self;
-        if first && tell {
+        let Peer { small, bulk, news, inboxes, out, sockets, telling, .. } = self;
+        if first && *telling {
             while let Some(spot) = news.pop() {
                 let inbox = &mut inboxes[spot.index()];
                 if inbox.untold() > 0 {
@@ -186,6 +188,7 @@ impl Peer {
                     return true;
                 }
             }
+            *telling = false;
         }
         let queue = if first && !small.is_empty() {
             small
@@ -206,9 +209,10 @@ impl Peer {
 
     /// Sends what the sockets take. `tell`: also news of releases. Sockets that are lost are given back.
     pub(super) fn pump(&mut self, boards: &Boards, tell: bool) -> Vec<(u8, u64, Errno)> {
+        self.telling |= tell;
         let (mut lost, mut at) = (Vec::new(), 0);
         while at < self.living() {
-            if !self.sockets[at].is_sending() && !self.next_for(at, boards, tell) {
+            if !self.sockets[at].is_sending() && !self.next_for(at, boards) {
                 at += 1;
                 continue;
             }
@@ -220,8 +224,9 @@ impl Peer {
                 Ok(Sent::Nothing) => {}
                 Ok(Sent::Full) => at += 1,
                 Err(errno) => {
-                    let (index, turn) = self.lose(at);
-                    lost.push((index, turn, errno));
+                    // What the other rank said before is still to be heard.
+                    lost.push((self.sockets[at].index, self.sockets[at].turn, errno));
+                    self.retire(at);
                 }
             }
         }
@@ -321,8 +326,11 @@ impl Peer {
 
     /// What the other rank was told of a link may not have reached it.
     fn tell_again(&mut self, spot: Spot) {
-        if self.inbox(spot).tell_again() && !self.news.contains(&spot) {
-            self.news.push(spot);
+        if self.inbox(spot).tell_again() {
+            self.telling = true;
+            if !self.news.contains(&spot) {
+                self.news.push(spot);
+            }
         }
     }
 
@@ -334,11 +342,27 @@ impl Peer {
                 return;
             }
             // The other rank may not know yet, and compute: what it has said over the old one is still to be heard.
-            self.sockets[at].retired = true;
-            self.requeue(at);
+            self.retire(at);
         }
         self.sockets.push(new);
         self.sockets.sort_by_key(|socket| (socket.retired, socket.index));
+    }
+
+    /// Sends nothing more over a socket, and hears what still comes over it.
+    fn retire(&mut self, at: usize) {
+        self.requeue(at);
+        self.sockets[at].retired = true;
+        self.sockets.sort_by_key(|socket| (socket.retired, socket.index));
+    }
+
+    /// The other rank has left, and all that it said was heard: what it did not take it does not want.
+    pub(super) fn give_up(&mut self) {
+        self.small.clear();
+        self.bulk.clear();
+        self.sent.clear();
+        self.news.clear();
+        self.telling = false;
+        self.out.iter_mut().for_each(|out| out.lent_until = None);
     }
 
     /// A socket is lost: what it took and what the other rank may not have waits again. Returns its number and its turn.

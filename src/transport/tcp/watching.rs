@@ -15,6 +15,27 @@ impl TcpLinks {
         })
     }
 
+    /// Whether that rank has ended the call, and then takes in all that it sent for it.
+    fn look_whether_ended(&mut self, rank: u32, number: u64) {
+        let ended = self.office.delivered(rank);
+        if number > 0 && ended >= number && !self.office.is_dialing(rank) {
+            let _an_error_comes_again = self.advance_all();
+            self.ended = (rank, ended);
+        }
+    }
+
+    /// A reason not to wait for that rank: somebody died, or it takes part no more.
+    fn gone(&self, rank: u32) -> Option<Trouble> {
+        if let Some((rank, how)) = self.office.lost() {
+            return Some(Trouble::Lost { rank, how });
+        }
+        if self.office.is_dialing(rank) {
+            return None;
+        }
+        let absent = || self.office.is_absent(rank).map(|how| Trouble::Lost { rank, how });
+        self.left(rank).or_else(absent)
+    }
+
     fn others(&self) -> impl Iterator<Item = u32> + use<> {
         let own = self.rank();
         (0..self.size()).filter(move |rank| *rank != own)
@@ -32,8 +53,9 @@ impl Watch for TcpLinks {
         self.office.status(self.rank()).finish(number);
     }
 
+    /// As of the last look for trouble.
     fn finished(&self, rank: u32) -> u64 {
-        self.office.delivered(rank)
+        if self.ended.0 == rank { self.ended.1 } else { 0 }
     }
 
     #[inline]
@@ -45,15 +67,12 @@ impl Watch for TcpLinks {
         if let Some(abort) = self.office.reason() {
             return Some(Trouble::Aborted(abort));
         }
-        if let Some((rank, how)) = self.office.lost() {
-            return Some(Trouble::Lost { rank, how });
+        if let Some(gone) = self.gone(blocked.rank()) {
+            // What it has sent before is taken in, so that whoever asks sees all of it; an error of that comes again in the next poll.
+            let _anything = self.advance_all();
+            return Some(gone);
         }
-        if let Some(left) = self.left(blocked.rank()) {
-            return Some(left);
-        }
-        if let Some(how) = self.office.is_absent(blocked.rank()) {
-            return Some(Trouble::Lost { rank: blocked.rank(), how });
-        }
+        self.look_whether_ended(blocked.rank(), number);
         let ours = self.office.status(self.rank()).call(number)?;
         let theirs = self.others().filter_map(|rank| Some((rank, self.office.status(rank).call(number)?)));
         let (rank, theirs) = { theirs }.find(|(_, theirs)| theirs.digest != ours.digest)?;

@@ -20,7 +20,7 @@
 //! last two arrows ever see a byte.
 //!
 //! ```text
-//!   call ──> plan ──> steps ──> executor ──> links (local, shm)
+//!   call ──> plan ──> steps ──> executor ──> links (local, shm, tcp)
 //!            │ pure, no I/O, no clock, no environment
 //!            ├──> check   symbolic interpreter: is the result right, can it deadlock, is a slot overwritten?
 //!            └──> sim     discrete-event model: how long, and what happens when?
@@ -106,7 +106,11 @@
 //! - *A rank that copies from another's private memory* believes what it got only if nobody had ended the communicator by then: no lock and
 //!   no wait protects the buffer, the order of two loads does.
 //! - *Sleepers pay for fences, publishers don't* (`sys::barrier`): a publish is two plain stores and one load that hits the cache.
-//! - *No thread is started* unless an operation is to go on in the background, and then one a communicator.
+//! - *No thread is started* unless an operation is to go on in the background, and then one a communicator; over sockets each rank has one
+//!   that sleeps until somebody calls, so that who waits for a rank that computes hears what it does.
+//! - *Data sockets are driven by the rank's own thread* inside its operations (`transport::tcp`): no queue to another thread and no wake-up is
+//!   on the way of a message. An operation returns when the kernel has all that it sent, so nothing waits for the rank's next call. Long
+//!   messages go from the caller's memory and to it, without a copy of ours; the caller has them back when they were received.
 //!
 //! # Environment
 //!

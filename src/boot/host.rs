@@ -9,6 +9,7 @@ use nix::sys::socket::{Backlog, listen};
 
 use super::config::BootConfig;
 use super::message::{Endpoint, HostMark, UnixName};
+use super::rendezvous::{Peer, Rendezvous};
 use super::wire::derive;
 use crate::{Error, Result};
 
@@ -114,6 +115,21 @@ fn first_outward_address(table: &str) -> Option<Ipv4Addr> {
         }
     }
     None
+}
+
+impl Rendezvous {
+    /// A number for the host of each rank, in the order in which hosts come up.
+    pub(crate) fn hosts(&self) -> Vec<u32> {
+        let mut known: Vec<HostMark> = Vec::new();
+        let number = |peer: &Peer| {
+            let at = known.iter().position(|mark| *mark == peer.host);
+            at.unwrap_or_else(|| {
+                known.push(peer.host);
+                known.len() - 1
+            }) as u32
+        };
+        self.peers.iter().map(number).collect()
+    }
 }
 
 /// A socket that takes connections.

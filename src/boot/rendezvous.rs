@@ -437,19 +437,6 @@ impl Rendezvous {
         self.peers.get(rank).is_some_and(|peer| peer.host == self.host)
     }
 
-    /// A number for the host of each rank, in the order in which hosts come up.
-    pub(crate) fn hosts(&self) -> Vec<u32> {
-        let mut known: Vec<HostMark> = Vec::new();
-        let number = |peer: &Peer| {
-            let at = known.iter().position(|mark| *mark == peer.host);
-            at.unwrap_or_else(|| {
-                known.push(peer.host);
-                known.len() - 1
-            }) as u32
-        };
-        self.peers.iter().map(number).collect()
-    }
-
     /// Tells everybody why this rank can't go on: all others get an error that names this rank and the message.
     pub fn fail(mut self, message: &str) {
         self.give_up(Failure::Aborted { rank: self.rank, reason: message.to_string() });

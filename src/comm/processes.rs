@@ -130,7 +130,8 @@ fn share(meeting: &mut Rendezvous, config: &Config, parent: Option<&Parent>) -> 
         (Transport::Shm, Some(far)) => {
             return Err(Error::Choice {
                 what: format!(
-                    "RINGTREE_TRANSPORT is shm, and rank {far} is on another host (or in another pid namespace, or of another user) than rank {rank}"
+                    "RINGTREE_TRANSPORT is shm, and rank {far} is on another host than rank {rank} {}",
+                    "(or in another pid namespace, or of another user)"
                 ),
                 advice: "Choose 'auto' or 'tcp'".into(),
             });

@@ -1,15 +1,22 @@
-//! Sending from, and receiving into, two places at once on a stream socket, without waiting.
+//! Sending from, and receiving into, several places at once on a stream socket, without waiting.
 
 use nix::errno::Errno;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-/// Sends as much of `parts` as the socket takes now: the bytes of the first, then those of the second.
+/// A piece of memory to be sent, as the kernel takes it.
+pub type Part = libc::iovec;
+
+/// Such a piece.
+pub fn part(at: *const u8, len: usize) -> Part {
+    libc::iovec { iov_base: at.cast_mut().cast(), iov_len: len }
+}
+
+/// Sends as much of `parts` as the socket takes now: the bytes of the first, then those of the second, and so on.
 ///
 /// # Safety
-/// Both are valid for reads of that many bytes.
-pub unsafe fn send(socket: BorrowedFd<'_>, parts: [(*const u8, usize); 2]) -> Result<usize, Errno> {
-    let mut list = parts.map(|(at, len)| libc::iovec { iov_base: at.cast_mut().cast(), iov_len: len });
-    let message = header(&mut list);
+/// All are valid for reads.
+pub unsafe fn send(socket: BorrowedFd<'_>, parts: &mut [Part]) -> Result<usize, Errno> {
+    let message = header(parts);
     // SAFETY: the header and the list live until the call returns; the kernel reads what the caller vouches for.
     let sent =
         unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT) };
@@ -28,7 +35,7 @@ pub unsafe fn receive(socket: BorrowedFd<'_>, parts: [(*mut u8, usize); 2]) -> R
     Errno::result(received).map(|received| received as usize)
 }
 
-fn header(list: &mut [libc::iovec; 2]) -> libc::msghdr {
+fn header(list: &mut [libc::iovec]) -> libc::msghdr {
     // SAFETY: all zeroes are a message header without anything.
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
     message.msg_iov = list.as_mut_ptr();
@@ -54,8 +61,9 @@ mod tests {
     fn two_places_are_sent_as_one_stream_and_received_into_two() {
         let (here, there) = UnixStream::pair().unwrap();
         let (first, second, mut head, mut tail) = ([1u8, 2, 3], [4u8, 5], [0u8; 2], [0u8; 8]);
+        let mut parts = [part(first.as_ptr(), 3), part(second.as_ptr(), 2)];
         // SAFETY: the arrays have those lengths.
-        let sent = unsafe { send(here.as_fd(), [(first.as_ptr(), 3), (second.as_ptr(), 2)]) };
+        let sent = unsafe { send(here.as_fd(), &mut parts) };
         assert_eq!(sent, Ok(5));
         // SAFETY: as above.
         let received = unsafe { receive(there.as_fd(), [(head.as_mut_ptr(), 2), (tail.as_mut_ptr(), 8)]) };
@@ -68,7 +76,7 @@ mod tests {
         let end = unsafe { receive(there.as_fd(), [(head.as_mut_ptr(), 2), (tail.as_mut_ptr(), 8)]) };
         assert_eq!(end, Ok(0));
         // SAFETY: as above.
-        let broken = unsafe { send(there.as_fd(), [(first.as_ptr(), 3), (second.as_ptr(), 2)]) };
+        let broken = unsafe { send(there.as_fd(), &mut parts) };
         assert_eq!(broken, Err(Errno::EPIPE), "and no signal");
     }
 }

@@ -10,6 +10,7 @@ use chance::Chance;
 use ringtree::boot::{UniqueId, detect, strangers};
 use ringtree::topo::graph::{CpuSet, Host};
 use ringtree::topo::xml;
+use ringtree::transport::tcp::strangers as far;
 use ringtree::{Config, Fetch};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -82,6 +83,26 @@ fn connections_of_the_bootstrap() {
         let (connected, _) = strangers::feed_connection(false, pieces());
         accepted + connected > 0
     });
+}
+
+#[test]
+fn notes_of_other_services() {
+    let trial = Trial { samples: far::notes(), words: &["\0", "\u{1}"], longest: 4096, allowed: (64, 4096) };
+    trial.run(far::reads_note);
+}
+
+#[test]
+fn addresses_of_other_ranks() {
+    let trial = Trial { samples: far::addresses(), words: &["\0", "\u{4}"], longest: 1024, allowed: (64, 4096) };
+    trial.run(far::reads_address);
+}
+
+#[test]
+fn streams_of_data_sockets() {
+    // A message may be announced with 128 KiB, of as many links as there are; what is announced is what room is made for.
+    let allowed = (12 << 10, 1 << 20);
+    let trial = Trial { samples: vec![far::stream()], words: &["\0\0\0\0", "\u{1}"], longest: 512, allowed };
+    trial.run(far::reads_stream);
 }
 
 #[test]

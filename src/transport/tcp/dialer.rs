@@ -17,7 +17,7 @@ pub(super) const SOCKETS: u8 = 2;
 
 /// What a dialer has brought.
 pub(super) enum Dialed {
-    Contact(u32, Connection),
+    Contact(u32, Box<Connection>),
     /// That rank is not there any more.
     Nobody(u32, String),
 }
@@ -42,7 +42,14 @@ struct State {
     under_way: BTreeSet<Goal>,
     brought: Vec<Dialed>,
     /// The turns of the latest data sockets that were made or are being made.
-    latest: BTreeMap<(u32, u8), u64>,
+    latest: BTreeMap<(u32, u8), Latest>,
+}
+
+/// The latest data socket of its number.
+#[derive(Clone, Copy, Default)]
+struct Latest {
+    turn: u64,
+    failed: bool,
 }
 
 /// Makes connections for one rank.
@@ -77,12 +84,12 @@ impl Dialer {
     /// Makes a data socket to a higher rank, unless one was made that is later than what is known to whoever wants it.
     pub(super) fn connect(&self, rank: u32, index: u8, after: u64) {
         let mut state = self.state();
-        let latest = state.latest.entry((rank, index)).or_insert(0);
-        if index >= SOCKETS || *latest > after {
+        let latest = state.latest.entry((rank, index)).or_default();
+        if index >= SOCKETS || latest.turn > after && !latest.failed {
             return;
         }
-        *latest = (*latest).max(after) + 1;
-        let turn = *latest;
+        let turn = latest.turn.max(after) + 1;
+        *latest = Latest { turn, failed: false };
         drop(state);
         self.start(Goal::Data(rank, index, turn));
     }
@@ -116,7 +123,7 @@ impl Dialer {
         let (rank, outcome) = match goal {
             Goal::Contact(rank) => {
                 let contact = self.ask(rank, 0, &Note::Contact { rank: own }, false);
-                (rank, contact.map(|connection| self.bring(Dialed::Contact(rank, connection))))
+                (rank, contact.map(|connection| self.bring(Dialed::Contact(rank, Box::new(connection)))))
             }
             Goal::Data(rank, index, turn) => {
                 let data = self.ask(rank, index, &Note::Data { rank: own, index, turn }, true);
@@ -128,6 +135,11 @@ impl Dialer {
         };
         self.state().under_way.remove(&goal);
         if let Err(how) = outcome {
+            if let Goal::Data(rank, index, turn) = goal
+                && let Some(latest) = self.state().latest.get_mut(&(rank, index))
+            {
+                latest.failed |= latest.turn == turn;
+            }
             self.bring(Dialed::Nobody(rank, how));
         }
         self.office.end_dialing(rank);

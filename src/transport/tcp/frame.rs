@@ -38,11 +38,6 @@ impl LinkKind {
     pub(super) fn board(group: Group) -> LinkKind {
         LinkKind(1 + group as u8)
     }
-
-    /// The group of a board.
-    pub(super) fn group(self) -> Option<Group> {
-        [Group::World, Group::Inner, Group::Outer].into_iter().find(|group| 1 + *group as u8 == self.0)
-    }
 }
 
 /// A link between two given ranks.
@@ -57,9 +52,7 @@ impl Spot {
     pub(super) fn index(self) -> usize {
         (usize::from(self.lane) + 1) % LANES as usize * LINKS + usize::from(self.kind.0)
     }
-}
 
-impl Spot {
     /// The link with that index.
     pub(super) fn at(index: usize) -> Spot {
         let lane = (index / LINKS + LANES as usize - 1) % LANES as usize;

@@ -123,12 +123,6 @@ impl Inbox {
         (slot.state == State::Whole).then_some(Message { at: slot.at, len: slot.len as usize, tag: slot.tag })
     }
 
-    /// Whether a part of the oldest message is here.
-    pub(super) fn is_coming(&self) -> bool {
-        let slot = self.slots.get((self.released % SLOTS) as usize);
-        slot.is_some_and(|slot| matches!(slot.state, State::Open(_)))
-    }
-
     /// The next message may be put there, if it has not begun to come. It is taken at its word only if it has that length.
     pub(super) fn land(&mut self, at: *mut u8, len: usize) {
         self.landing = Some((at, len));

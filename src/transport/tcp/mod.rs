@@ -34,6 +34,8 @@ mod peer;
 mod room;
 mod service;
 mod socket;
+#[doc(hidden)]
+pub mod strangers;
 mod watching;
 
 pub use links::TcpLinks;

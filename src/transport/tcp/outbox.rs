@@ -19,7 +19,6 @@ struct Slot {
     room: Room,
     /// Where the message lies, if not in the room.
     lent: *const u8,
-    len: u32,
     tag: u32,
 }
 
@@ -35,7 +34,6 @@ pub(super) struct Outbox {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Letter {
     pub(super) at: *const u8,
-    pub(super) len: u32,
     pub(super) tag: u32,
     pub(super) lent: bool,
 }
@@ -59,7 +57,7 @@ impl Outbox {
     fn slot(&mut self) -> &mut Slot {
         let index = (self.next % SLOTS) as usize;
         while self.slots.len() <= index {
-            self.slots.push(Slot { room: Room::default(), lent: std::ptr::null(), len: 0, tag: 0 });
+            self.slots.push(Slot { room: Room::default(), lent: std::ptr::null(), tag: 0 });
         }
         &mut self.slots[index]
     }
@@ -77,10 +75,10 @@ impl Outbox {
     }
 
     /// The message is written. Returns its number, and whether it is lent.
-    pub(super) fn seal(&mut self, len: usize, tag: u32) -> (u32, bool) {
+    pub(super) fn seal(&mut self, tag: u32) -> (u32, bool) {
         let number = self.next;
         let slot = self.slot();
-        (slot.len, slot.tag) = (len as u32, tag);
+        slot.tag = tag;
         let lent = !slot.lent.is_null();
         self.next = number.wrapping_add(1);
         (number, lent)
@@ -90,7 +88,7 @@ impl Outbox {
     pub(super) fn letter(&self, seq: u32) -> Letter {
         let slot = &self.slots[(seq % SLOTS) as usize];
         let lent = !slot.lent.is_null();
-        Letter { at: if lent { slot.lent } else { slot.room.start() }, len: slot.len, tag: slot.tag, lent }
+        Letter { at: if lent { slot.lent } else { slot.room.start() }, tag: slot.tag, lent }
     }
 
     /// Bytes that its slots hold on to.

@@ -9,7 +9,7 @@
 use super::frame::{Frame, Kind, LinkKind, Spot};
 use super::inbox::{Carrier, Inbox, Opening};
 use super::outbox::{Letter, Outbox};
-use super::socket::{Coming, Sent, Socket};
+use super::socket::{Coming, Socket};
 use crate::plan::MOST_CHUNK_BYTES;
 use crate::sys::stream::unacknowledged;
 use nix::errno::Errno;
@@ -129,6 +129,11 @@ impl Peer {
         self.telling || self.news.iter().any(|spot| self.inboxes[spot.index()].untold() >= TELL_AT)
     }
 
+    /// Bytes of long messages that wait.
+    pub(super) fn waits(&self) -> usize {
+        self.bulk.iter().map(|parcel| parcel.len as usize).sum()
+    }
+
     /// Whether all messages are with the kernel.
     pub(super) fn is_sent(&self) -> bool {
         self.small.is_empty() && self.bulk.is_empty() && self.sockets.iter().all(|socket| !socket.is_sending())
@@ -212,17 +217,17 @@ impl Peer {
         self.telling |= tell;
         let (mut lost, mut at) = (Vec::new(), 0);
         while at < self.living() {
-            if !self.sockets[at].is_sending() && !self.next_for(at, boards) {
+            while self.sockets[at].has_room() && self.next_for(at, boards) {}
+            if !self.sockets[at].is_sending() {
                 at += 1;
                 continue;
             }
-            match self.sockets[at].go_on() {
-                Ok(Sent::All(parcel)) => {
-                    self.forget_released();
-                    self.sent.push_back((parcel, self.sockets[at].carrier));
-                }
-                Ok(Sent::Nothing) => {}
-                Ok(Sent::Full) => at += 1,
+            self.forget_released();
+            let Peer { sockets, sent, .. } = self;
+            let carrier = sockets[at].carrier;
+            match sockets[at].go_on(|parcel| sent.push_back((parcel, carrier))) {
+                Ok(true) => {}
+                Ok(false) => at += 1,
                 Err(errno) => {
                     // What the other rank said before is still to be heard.
                     lost.push((self.sockets[at].index, self.sockets[at].turn, errno));
@@ -285,10 +290,10 @@ impl Peer {
         let covers = |parcel: &Parcel| parcel.spot == spot && before(parcel.seq, released);
         let last = |parcel: &Parcel| parcel.spot == spot && parcel.seq == released.wrapping_sub(1);
         let mut waiting = self.small.iter().chain(&self.bulk).filter(|parcel| covers(parcel));
-        let mut half_sent = self.sockets.iter().filter_map(Socket::half_sent).filter(covers).peekable();
+        let half_sent: Vec<Parcel> = self.sockets.iter().flat_map(Socket::half_sent).filter(covers).collect();
         let mut known = self.sent.iter().map(|(parcel, _)| parcel).chain(&self.small).chain(&self.bulk);
-        let impossible = waiting.any(|parcel| !parcel.again) || half_sent.clone().any(|parcel| !parcel.again);
-        let is_again = half_sent.peek().is_some();
+        let impossible = waiting.any(|parcel| !parcel.again) || half_sent.iter().any(|parcel| !parcel.again);
+        let is_again = !half_sent.is_empty();
         if impossible || !is_again && !known.any(last) {
             return Err(Nonsense("news of a message that it can't have"));
         }

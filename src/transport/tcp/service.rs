@@ -144,7 +144,7 @@ impl Service {
             match dialed {
                 Dialed::Contact(rank, connection) => {
                     self.cut_off.remove(&rank);
-                    self.add_contact(rank, connection);
+                    self.add_contact(rank, *connection);
                     self.ask(rank);
                 }
                 Dialed::Nobody(rank, how) if self.cut_off.remove(&rank) => self.lose(rank, &how, None),

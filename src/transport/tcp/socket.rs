@@ -10,6 +10,7 @@ use super::inbox::Carrier;
 use super::peer::Parcel;
 use crate::sys::stream;
 use nix::errno::Errno;
+use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Weak};
 
@@ -48,23 +49,16 @@ pub(super) struct Socket {
     pub(super) turn: u64,
     /// There is a later one in its place: only what still comes over it is taken.
     pub(super) retired: bool,
-    sending: Option<Sending>,
+    /// Each with the next behind it: as many as there are go with one system call.
+    sending: VecDeque<Sending>,
     ahead: Box<[u8; AHEAD]>,
     from: usize,
     to: usize,
     pub(super) coming: Option<Coming>,
 }
 
-/// How far sending got.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sent {
-    /// There was nothing to send, or it was news.
-    Nothing,
-    /// All of that message.
-    All(Parcel),
-    /// The socket takes no more now.
-    Full,
-}
+/// The most frames that go with one system call.
+const TOGETHER: usize = 16;
 
 impl Socket {
     pub(super) fn new(fd: OwnedFd, carrier: Carrier, index: u8, turn: u64) -> Socket {
@@ -75,7 +69,7 @@ impl Socket {
             index,
             turn,
             retired: false,
-            sending: None,
+            sending: VecDeque::new(),
             ahead,
             from: 0,
             to: 0,
@@ -94,44 +88,66 @@ impl Socket {
 
     /// Whether something is half sent.
     pub(super) fn is_sending(&self) -> bool {
-        self.sending.is_some()
+        !self.sending.is_empty()
     }
 
-    /// The message that is half sent.
-    pub(super) fn half_sent(&self) -> Option<Parcel> {
-        self.sending.as_ref().and_then(|sending| sending.parcel)
+    /// Whether another frame can go with those that are being sent.
+    pub(super) fn has_room(&self) -> bool {
+        self.sending.len() < TOGETHER
     }
 
-    /// Begins to send; nothing is being sent.
+    /// The messages that are being sent.
+    pub(super) fn half_sent(&self) -> impl Iterator<Item = Parcel> + Clone {
+        self.sending.iter().filter_map(|sending| sending.parcel)
+    }
+
+    /// Puts a frame behind those that are being sent; there is room.
     pub(super) fn begin(&mut self, frame: &Frame, at: *const u8, parcel: Option<Parcel>) {
         let header = frame.encode();
-        self.sending = Some(Sending { header, at, len: frame.len as usize, done: 0, parcel });
+        self.sending.push_back(Sending { header, at, len: frame.len as usize, done: 0, parcel });
     }
 
-    /// Sends nothing more. The message that was half sent.
-    pub(super) fn stop(&mut self) -> Option<Parcel> {
-        self.sending.take().and_then(|sending| sending.parcel)
+    /// Sends nothing more. The messages that were being sent.
+    pub(super) fn stop(&mut self) -> Vec<Parcel> {
+        self.sending.drain(..).filter_map(|sending| sending.parcel).collect()
     }
 
-    /// Sends what the socket takes now.
-    pub(super) fn go_on(&mut self) -> Result<Sent, Errno> {
-        let Some(sending) = &mut self.sending else { return Ok(Sent::Nothing) };
-        loop {
-            let head = &sending.header[sending.done.min(HEADER)..];
-            let body = sending.done.saturating_sub(HEADER);
-            let parts = [(head.as_ptr(), head.len()), (sending.at.wrapping_add(body), sending.len - body)];
-            // SAFETY: the header is its own; the message has `len` bytes, which stay where they are until the reader has released it.
-            match unsafe { stream::send(self.fd.as_fd(), parts) } {
-                Ok(sent) => sending.done += sent,
-                Err(Errno::EINTR) => continue,
-                Err(Errno::EAGAIN) => return Ok(Sent::Full),
-                Err(errno) => return Err(errno),
+    /// Sends what the socket takes now, and hands over each message of which it has taken all. Whether it would take more.
+    pub(super) fn go_on(&mut self, mut taken: impl FnMut(Parcel)) -> Result<bool, Errno> {
+        while !self.sending.is_empty() {
+            let mut parts = [stream::part(std::ptr::null(), 0); 2 * TOGETHER];
+            for (pair, sending) in parts.chunks_exact_mut(2).zip(&self.sending) {
+                let head = &sending.header[sending.done.min(HEADER)..];
+                let body = sending.done.saturating_sub(HEADER);
+                pair[0] = stream::part(head.as_ptr(), head.len());
+                pair[1] = stream::part(sending.at.wrapping_add(body), sending.len - body);
             }
-            if sending.done == HEADER + sending.len {
-                let parcel = self.sending.take().and_then(|sending| sending.parcel);
-                return Ok(parcel.map_or(Sent::Nothing, Sent::All));
+            let parts = &mut parts[..2 * self.sending.len()];
+            let wanted: usize = parts.iter().map(|part| part.iov_len).sum();
+            // SAFETY: the headers are the socket's own; messages have `len` bytes, which stay where they are until the reader has released them.
+            let mut sent = match unsafe { stream::send(self.fd.as_fd(), parts) } {
+                Ok(sent) => sent,
+                Err(Errno::EINTR) => continue,
+                Err(Errno::EAGAIN) => return Ok(false),
+                Err(errno) => return Err(errno),
+            };
+            let full = sent < wanted;
+            while let Some(first) = self.sending.front_mut() {
+                let left = HEADER + first.len - first.done;
+                if sent < left {
+                    first.done += sent;
+                    break;
+                }
+                sent -= left;
+                if let Some(parcel) = self.sending.pop_front().and_then(|sending| sending.parcel) {
+                    taken(parcel);
+                }
+            }
+            if full {
+                return Ok(false);
             }
         }
+        Ok(true)
     }
 
     /// Takes in what has come, once. The number of bytes, 0: nothing has.

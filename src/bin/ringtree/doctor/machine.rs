@@ -288,7 +288,7 @@ pub(super) fn transports() -> Vec<Finding> {
     vec![
         Finding::ok("transport local", "yes: threads of one process"),
         Finding::ok("transport shm", "yes: processes of one host"),
-        later("transport tcp"),
+        Finding::ok("transport tcp", "yes: any hosts that reach each other"),
         later("transport verbs"),
         later("transport cuda"),
     ]

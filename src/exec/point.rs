@@ -248,7 +248,7 @@ impl Point {
     #[inline]
     fn receive_chunk<L: Links>(&mut self, links: &mut L, post: &Post, len: usize) -> Result<Option<Blocked>, Fault> {
         let link = Incoming::Pair(self.peer);
-        let message = match len >= WHERE_IT_LIES {
+        let message = match self.bytes >= WHERE_IT_LIES {
             true => links.peek_into(post.lane, link, self.at.wrapping_add(self.done), len)?,
             false => links.peek(post.lane, link)?,
         };

@@ -186,6 +186,7 @@ impl<L: Watch> Session<L> {
         if self.points.is_empty() {
             let post = self.post();
             match point.advance(&mut self.links, &post) {
+                Ok(Advance::Done) if is_settled(&mut self.links) => return Ok(()),
                 Ok(Advance::Done) => return self.settle().map(drop),
                 Ok(Advance::Moved | Advance::Blocked(_)) => {}
                 Err(fault) => {

@@ -62,8 +62,6 @@ pub(crate) struct Dial<'a> {
     pub(crate) patient: bool,
     /// The longest frame to be expected.
     pub(crate) limit: usize,
-    /// Whether nothing is to be read beyond the answer.
-    pub(crate) exactly: bool,
 }
 
 /// Why there is no connection.
@@ -155,7 +153,8 @@ impl Dial<'_> {
             },
         })?;
         connection.wire().expect_up_to(self.limit);
-        connection.read_exactly(self.exactly);
+        // Who asks may go on with the bare socket: nothing is read beyond the answer.
+        connection.read_exactly(true);
         connection.flush();
         Ok(connection)
     }

@@ -161,15 +161,8 @@ impl Rendezvous {
         self.received.insert(from, number);
         let target = Target::Unix { name: socket_name(&peer.door), otherwise: None };
         let (secret, context, deadline) = (self.secret, door_context(from), Instant::now() + self.timeout);
-        let dial = Dial {
-            target: &target,
-            secret: &secret,
-            context: &context,
-            deadline,
-            patient: false,
-            limit: SMALL_FRAME,
-            exactly: false,
-        };
+        let dial =
+            Dial { target: &target, secret: &secret, context: &context, deadline, patient: false, limit: SMALL_FRAME };
         let mut news = None;
         let question = Message::Ask { rank: self.rank, number }.encode();
         let answer = dial.ask_for_descriptor(&question, number, &mut || {

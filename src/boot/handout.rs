@@ -153,8 +153,7 @@ pub(crate) fn ask_for_id(
     deadline: Instant,
 ) -> Result<UniqueId> {
     let key = proof_key(secret);
-    let dial =
-        Dial { target, secret: &key, context: CONTEXT, deadline, patient: true, limit: SMALL_FRAME, exactly: false };
+    let dial = Dial { target, secret: &key, context: CONTEXT, deadline, patient: true, limit: SMALL_FRAME };
     let answer = dial.ask(&encode_question(&question), &mut || false).map_err(|reason| no_id(target, &reason))?;
     let mut from = Reader(&answer.1);
     match (from.u8(), from.fixed::<128>()) {

@@ -219,7 +219,6 @@ impl<'a> Joining<'a> {
             deadline: self.deadline,
             patient: false,
             limit: SMALL_FRAME,
-            exactly: false,
         };
         let mut lost = None;
         let answer = ask(&dial, &Message::CheckIn(self.record.clone()), &mut || {
@@ -293,7 +292,6 @@ impl<'a> Joining<'a> {
                     deadline: self.deadline + GRACE,
                     patient: false,
                     limit: frame_limit(self.size),
-                    exactly: false,
                 };
                 ask(&dial, &Message::CheckIn(self.record.clone()), &mut || {
                     news = self.news_from(&mut root);

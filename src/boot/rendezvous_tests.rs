@@ -506,7 +506,6 @@ fn a_stranger_at_the_door_gets_no_descriptor() {
             deadline: Instant::now() + Duration::from_secs(30),
             patient: false,
             limit: SMALL_FRAME,
-            exactly: false,
         };
         me.barrier()?;
         let refused = dial.ask(b"give", &mut || false);

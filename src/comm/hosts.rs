@@ -50,7 +50,7 @@ pub(super) fn over_sockets(
     let links = TcpLinks::new(office.clone(), world, crowd.unwrap_or((world.size(), processors)));
     let processors = links.crowd().1;
     let engine = Box::new(Session::new(links, settings(config, world, false, processors)));
-    let kind = if crowd.is_some() { Kind::Processes } else { Kind::Sockets };
+    let kind = crowd.map_or(Kind::Sockets, |(near, _)| Kind::Processes { one_host: near == world.size() });
     let (heap, heaps, windows) = (None, Vec::new(), false);
     let (world, config) = (world.clone(), config.clone());
     Communicator::over(Parts { engine, door: Arc::new(TcpDoor(office)), heap, heaps, windows, kind, world, config })

@@ -197,7 +197,11 @@ pub(super) fn over_shm(links: ShmLinks, config: &Config, world: &World, windows:
     let heap = Some(HeapAllocator::new(segment.clone(), rank));
     let heaps = links.heaps().to_vec();
     let (processors, fetch_from) = (links.crowd().1, links.fetch_from());
-    let kind = if segment.is_private() { Kind::Threads { processors, fetch_from } } else { Kind::Processes };
+    let kind = if segment.is_private() {
+        Kind::Threads { processors, fetch_from }
+    } else {
+        Kind::Processes { one_host: true }
+    };
     let mut settings = settings(config, world, windows, processors);
     settings.tuning.fetch_from = fetch_from;
     let watched = |rank| links.process(rank).map(|process| Watched::open(process.pid()));

@@ -62,7 +62,7 @@ impl Communicator {
             let place = members.iter().position(|rank| *rank == self.rank()).unwrap_or(0);
             self.shared.kind.accept(invitation, place, &parent, &config).map(Some)
         });
-        if self.shared.kind == Kind::Processes {
+        if matches!(self.shared.kind, Kind::Processes { .. }) {
             // An error of the meeting has the numbers that ranks would have had in the new communicator, and may not know who is gone.
             self.perform_freely(&Requests(self).barrier()?)?;
         }
@@ -127,8 +127,8 @@ impl Parent<'_> {
 /// How the ranks of a communicator reach each other, and so how a new one of some of them is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Processes.
-    Processes,
+    /// Processes, on one host or on several.
+    Processes { one_host: bool },
     /// Threads of this process over a private segment, with what its links were told: threads that are bound to processors would each see
     /// something else.
     Threads { processors: u32, fetch_from: u64 },
@@ -140,9 +140,9 @@ pub(super) enum Kind {
 
 /// How the ranks of a split meet. All of them have just been in one operation together: nobody is still being started, so none is waited
 /// for longer than inside an operation.
-fn boot_config(config: &Config) -> Result<BootConfig> {
+fn boot_config(config: &Config, one_host: bool) -> Result<BootConfig> {
     let timeout = config.init_timeout.min(config.timeout);
-    Ok(BootConfig { timeout, one_host: true, ..BootConfig::from_env()? })
+    Ok(BootConfig { timeout, one_host, ..BootConfig::from_env()? })
 }
 
 /// What the first thread of a new set has made and the others come to fetch.
@@ -157,8 +157,8 @@ static MADE: Mutex<Option<HashMap<u64, (Made, usize)>>> = Mutex::new(None);
 impl Kind {
     fn invite(self, world: &World, config: &Config) -> Result<Invitation> {
         let made = match self {
-            Kind::Processes => {
-                let boot = boot_config(config)?;
+            Kind::Processes { one_host } => {
+                let boot = boot_config(config, one_host)?;
                 let (id, wanted) = UniqueId::while_wanted(&boot)?;
                 return Ok(Invitation { bytes: *id.as_bytes(), _wanted: Some(wanted) });
             }
@@ -186,12 +186,12 @@ impl Kind {
                 "Look at that rank's error",
             )
         };
-        if self == Kind::Processes {
+        if let Kind::Processes { one_host } = self {
             let invitation: &[u8; INVITATION] = invitation.try_into().map_err(|_| refused())?;
             if *invitation == [0; INVITATION] {
                 return Err(refused());
             }
-            let boot = boot_config(config)?;
+            let boot = boot_config(config, one_host)?;
             let id = UniqueId::from_bytes(invitation)?;
             let known = Known { creator: Some(0), lost: &|| parent.ended() };
             return meet(join_knowing(&id, rank, size, &boot, known)?, config, Some(parent));

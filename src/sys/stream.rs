@@ -17,9 +17,9 @@ pub fn part(at: *const u8, len: usize) -> Part {
 /// All are valid for reads.
 pub unsafe fn send(socket: BorrowedFd<'_>, parts: &mut [Part]) -> Result<usize, Errno> {
     let message = header(parts);
+    let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
     // SAFETY: the header and the list live until the call returns; the kernel reads what the caller vouches for.
-    let sent =
-        unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT) };
+    let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, flags) };
     Errno::result(sent).map(|sent| sent as usize)
 }
 

@@ -131,6 +131,8 @@ pub fn nobody_writes_to_a_buffer_after_an_error(scene: &Scene) {
 }
 
 fn interrupt(scene: &Scene, communicator: &Communicator, data: &mut [u64], round: u64) {
+    // An abort ends what is under way on any rank: nobody is still getting its memory.
+    scene.base.barrier().expect("the base goes on");
     std::thread::scope(|threads| {
         if scene.rank() == 0 {
             threads.spawn(move || {

@@ -239,15 +239,7 @@ impl TcpStore {
         let target = Target::Tcp(address);
         let secret = secret_of(secret);
         let deadline = Instant::now() + timeout;
-        let dial = Dial {
-            target: &target,
-            secret: &secret,
-            context: CONTEXT,
-            deadline,
-            patient: true,
-            limit: FRAME,
-            exactly: false,
-        };
+        let dial = Dial { target: &target, secret: &secret, context: CONTEXT, deadline, patient: true, limit: FRAME };
         let connection = dial.prove(&mut || false).map_err(|reason| match reason {
             NoAnswer::Stranger(refusal) => Error::start(
                 format!("what answers at {address} is not this job's store: {refusal}"),

@@ -5,12 +5,16 @@ use super::bell::{Bell, Sleepers};
 use crate::sys::barrier;
 use crate::sys::sync::{AtomicU32, AtomicU64, Ordering, fence};
 use crate::transport::{Abort, Entered};
+use std::time::{Duration, Instant};
 
 /// Calls that a rank's status remembers.
 const RECORDS: usize = if cfg!(loom) { 1 } else { 4 };
 
 /// Bytes of the message of an abort.
 const TEXT: usize = if cfg!(loom) { 16 } else { 960 };
+
+/// How long a rank that has claimed the abort may take to say why, before it counts as gone itself.
+const TELLING: Duration = Duration::from_millis(200);
 
 /// Where a rank is in the life of a communicator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +89,22 @@ impl Header {
             other: self.other.load(Ordering::Relaxed),
             text: String::from_utf8_lossy(&bytes).into_owned(),
         })
+    }
+
+    /// The reason, waiting a little for whoever is just writing it. One that ended before it could is to blame itself.
+    pub fn await_reason(&self) -> Option<Abort> {
+        let by = self.aborter()?;
+        let began = Instant::now();
+        loop {
+            if let Some(reason) = self.reason() {
+                return Some(reason);
+            }
+            if began.elapsed() > TELLING {
+                let text = "it ended before it could say why".into();
+                return Some(Abort { by, kind: 0, culprit: by, other: by, text });
+            }
+            std::thread::yield_now();
+        }
     }
 
     /// Who claimed the abort, whether or not it could tell why.
@@ -165,6 +185,21 @@ impl Status {
     #[inline]
     pub fn finish(&self, number: u64) {
         self.finished.store(number, Ordering::Release);
+    }
+
+    /// How a rank that has dropped its communicator went.
+    pub fn left(&self) -> Option<String> {
+        (self.life() == Life::Left).then(|| format!("it left the communicator after operation {}", self.progress().1))
+    }
+
+    /// What the rank is doing, as seen from a wait in that call; `who`: its process in words.
+    pub fn describe(&self, number: u64, who: &str) -> String {
+        let (entered, finished) = self.progress();
+        match self.call(entered) {
+            Some(call) if entered > finished => format!("in operation {entered}, {call}{who}"),
+            _ if entered < number => format!("has not entered operation {number} (last was {entered}){who}"),
+            _ => format!("after operation {entered}{who}"),
+        }
     }
 
     /// The number of the last call it has entered, and of the last it has ended.

@@ -14,25 +14,10 @@ const COPYING: Duration = Duration::from_secs(10);
 /// A rank that has been stopped for so long is not waited for.
 const STOPPED: Duration = Duration::from_millis(100);
 
-/// How long a rank that has claimed the abort may take to say why, before it counts as gone itself.
-const TELLING: Duration = Duration::from_millis(200);
-
 impl ShmLinks {
     /// The reason of an abort, waiting for a rank that is just writing it.
     fn abort_reason(&self) -> Option<Abort> {
-        let header = self.header();
-        let by = header.aborter()?;
-        let began = Instant::now();
-        loop {
-            if let Some(reason) = header.reason() {
-                return Some(self.believable(reason));
-            }
-            if began.elapsed() > TELLING {
-                let text = "it ended before it could say why".into();
-                return Some(Abort { by, kind: 0, culprit: by, other: by, text });
-            }
-            std::thread::yield_now();
-        }
+        self.header().await_reason().map(|reason| self.believable(reason))
     }
 
     /// The same abort with ranks that exist and a text that is safe to print, whatever its author wrote.
@@ -62,11 +47,7 @@ impl ShmLinks {
 
     /// A rank that is waited for and takes part no more.
     fn left(&self, rank: u32) -> Option<Trouble> {
-        let status = self.segment().status(rank);
-        (status.life() == Life::Left).then(|| {
-            let how = format!("it left the communicator after operation {}", status.progress().1);
-            Trouble::Lost { rank, how }
-        })
+        self.segment().status(rank).left().map(|how| Trouble::Lost { rank, how })
     }
 
     /// Waits until that rank is in nobody's buffers, is gone, or has been seen stopped for a while; at most until then.
@@ -160,16 +141,10 @@ impl Watch for ShmLinks {
     }
 
     fn describe(&self, rank: u32, number: u64) -> String {
-        let status = self.segment().status(rank);
-        let (entered, finished) = status.progress();
         let process = self
             .process(rank)
             .map_or(String::new(), |process| format!(", process {} is {}", process.pid(), process.describe()));
-        match status.call(entered) {
-            Some(call) if entered > finished => format!("in operation {entered}, {call}{process}"),
-            _ if entered < number => format!("has not entered operation {number} (last was {entered}){process}"),
-            _ => format!("after operation {entered}{process}"),
-        }
+        self.segment().status(rank).describe(number, &process)
     }
 
     fn doze(&mut self, blocked: Blocked) {

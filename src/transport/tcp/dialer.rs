@@ -122,15 +122,15 @@ impl Dialer {
         let own = self.office.rank();
         let (rank, outcome) = match goal {
             Goal::Contact(rank) => {
-                let contact = self.ask(rank, 0, &Note::Contact { rank: own }, false);
+                let contact = self.ask(rank, 0, &Note::Contact { rank: own });
                 (rank, contact.map(|connection| self.bring(Dialed::Contact(rank, Box::new(connection)))))
             }
             Goal::Data(rank, index, turn) => {
-                let data = self.ask(rank, index, &Note::Data { rank: own, index, turn }, true);
+                let data = self.ask(rank, index, &Note::Data { rank: own, index, turn });
                 (rank, data.map(|connection| self.arrive(rank, index, turn, connection)))
             }
             Goal::Knock(rank, index, after) => {
-                (rank, self.ask(rank, 0, &Note::Knock { rank: own, index, after }, true).map(drop))
+                (rank, self.ask(rank, 0, &Note::Knock { rank: own, index, after }).map(drop))
             }
         };
         self.state().under_way.remove(&goal);
@@ -158,7 +158,7 @@ impl Dialer {
     }
 
     /// Connects, says what for, and waits for the welcome; or how it was noticed that the rank is gone.
-    pub(super) fn ask(&self, rank: u32, way: u8, note: &Note, exactly: bool) -> Result<Connection, String> {
+    pub(super) fn ask(&self, rank: u32, way: u8, note: &Note) -> Result<Connection, String> {
         let address = &self.office.addresses[rank as usize];
         let at = address.at[usize::from(way) % address.at.len()];
         let (target, context) = (Target::Tcp(at), context(rank));
@@ -170,7 +170,6 @@ impl Dialer {
             deadline,
             patient: false,
             limit: SMALL_FRAME,
-            exactly,
         };
         let name = self.office.name(rank);
         let answer = dial.ask(&note.encode(), &mut || self.office.has_ended());

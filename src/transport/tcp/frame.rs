@@ -1,8 +1,8 @@
 //! What goes before every message on a data socket.
 //!
 //! ```text
-//!   kind │ link │ lane │ len │ seq │ tag │ released │ check │ then `len` bytes, where it is a message
-//!    1B    1B     2B     4B    4B    4B      4B        4B        24 bytes
+//!   kind │ link │ lane │ len │ seq │ tag │ released │ then `len` bytes, where it is a message
+//!    1B    1B     2B     4B    4B    4B      4B        20 bytes
 //! ```
 //!
 //! A message is tagged with its place: link, lane and number. Whichever socket is free takes it, so messages of one link may come in any
@@ -12,7 +12,7 @@ use crate::plan::Group;
 use crate::transport::shm::LANES;
 
 /// Bytes of a frame's header.
-pub(super) const HEADER: usize = 24;
+pub(super) const HEADER: usize = 20;
 
 /// Links of each lane between two ranks, each way: the pair link and three boards.
 pub(super) const LINKS: usize = 4;
@@ -72,8 +72,6 @@ pub(super) struct Frame {
     pub(super) tag: u32,
     /// Messages of the link back that were released, from the beginning.
     pub(super) released: u32,
-    /// The payload's checksum, where these are sent.
-    pub(super) check: u32,
 }
 
 impl Frame {
@@ -82,7 +80,7 @@ impl Frame {
         bytes[0] = self.kind as u8;
         bytes[1] = self.spot.kind.0;
         bytes[2..4].copy_from_slice(&self.spot.lane.to_le_bytes());
-        let words = [self.len, self.seq, self.tag, self.released, self.check];
+        let words = [self.len, self.seq, self.tag, self.released];
         for (place, word) in bytes[4..].chunks_exact_mut(4).zip(words) {
             place.copy_from_slice(&word.to_le_bytes());
         }
@@ -98,7 +96,7 @@ impl Frame {
             let at = 4 + 4 * index;
             u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
         };
-        let frame = Frame { kind, spot, len: word(0), seq: word(1), tag: word(2), released: word(3), check: word(4) };
+        let frame = Frame { kind, spot, len: word(0), seq: word(1), tag: word(2), released: word(3) };
         let fits = u32::from(lane) < LANES && usize::from(bytes[1]) < LINKS && frame.len as usize <= most;
         (fits && (kind != Kind::Release || frame.len == 0)).then_some(frame)
     }
@@ -110,7 +108,7 @@ mod tests {
 
     fn sample() -> Frame {
         let spot = Spot { lane: 3, kind: LinkKind::board(Group::Outer) };
-        Frame { kind: Kind::Kept, spot, len: 100, seq: u32::MAX, tag: 7, released: 9, check: 11 }
+        Frame { kind: Kind::Kept, spot, len: 100, seq: u32::MAX, tag: 7, released: 9 }
     }
 
     #[test]

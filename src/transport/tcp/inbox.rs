@@ -162,11 +162,6 @@ impl Inbox {
     pub(super) fn is_awaited(&self) -> bool {
         self.awaited && self.untold() > 0
     }
-
-    /// Bytes that its slots hold on to.
-    pub(super) fn bytes(&self) -> usize {
-        self.slots.iter().map(|slot| slot.room.bytes()).sum()
-    }
 }
 
 #[cfg(test)]
@@ -176,7 +171,7 @@ mod tests {
 
     fn frame(seq: u32) -> Frame {
         let spot = Spot { lane: 0, kind: LinkKind::PAIR };
-        Frame { kind: Kind::Kept, spot, len: 8, seq, tag: seq ^ 0x55, released: 0, check: 0 }
+        Frame { kind: Kind::Kept, spot, len: 8, seq, tag: seq ^ 0x55, released: 0 }
     }
 
     fn take(inbox: &mut Inbox, seq: u32) {

@@ -382,12 +382,6 @@ impl TcpLinks {
             std::thread::sleep(Duration::from_micros(100));
         }
     }
-
-    /// Bytes of messages that the links hold on to.
-    pub fn bytes(&self) -> usize {
-        let boards = self.boards.values().map(Outbox::bytes).sum::<usize>();
-        boards + self.peers.iter().flatten().map(|peer| peer.bytes()).sum::<usize>()
-    }
 }
 
 /// The readers of a link that were not visited.

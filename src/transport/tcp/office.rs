@@ -86,7 +86,7 @@ pub(super) enum Order {
 pub(crate) struct Office {
     rank: u32,
     pub(super) addresses: Vec<Address>,
-    pub(super) header: Header,
+    header: Header,
     statuses: Vec<Status>,
     orders: Mutex<Vec<Order>>,
     /// Wakes the service.
@@ -126,7 +126,7 @@ impl Office {
         let statuses: Vec<Status> = addresses.iter().map(|_| Status::default()).collect();
         statuses.iter().for_each(|status| status.set_life(Life::Present));
         let (orders, arrivals, lost, absent, closed) = Default::default();
-        let addresses_count = 0..addresses.len();
+        let delivered = addresses.iter().map(|_| AtomicU64::new(0)).collect();
         Ok(Office {
             rank,
             addresses,
@@ -142,7 +142,7 @@ impl Office {
             dialing: Mutex::default(),
             any_lost: AtomicBool::new(false),
             wanted: AtomicU32::new(0),
-            delivered: addresses_count.map(|_| AtomicU64::new(0)).collect(),
+            delivered,
             answers: Mutex::default(),
             answered: Condvar::new(),
             sockets: Mutex::default(),
@@ -258,15 +258,9 @@ impl Office {
         }
     }
 
-    /// Why the communicator has ended, waiting for a thread that is just writing it.
+    /// Why the communicator has ended.
     pub(super) fn reason(&self) -> Option<Abort> {
-        self.header.aborter()?;
-        loop {
-            if let Some(reason) = self.header.reason() {
-                return Some(reason);
-            }
-            std::thread::yield_now();
-        }
+        self.header.await_reason()
     }
 
     /// Notes that a rank is gone. False: that was known, or it has left before.

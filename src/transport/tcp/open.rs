@@ -49,7 +49,7 @@ impl Opening {
         })?;
         let office = Arc::new(office);
         let dialer = Dialer::new(office.clone(), secret, timeout);
-        let mut service = Service::new(office.clone(), gate, dialer.clone());
+        let mut service = Service::new(office.clone(), gate, dialer);
         // The one above answers from its own service, which may begin later than this: its listener is there.
         if let Some(above) = above(rank) {
             service.begin_with(above).map_err(|how| {

@@ -90,9 +90,4 @@ impl Outbox {
         let lent = !slot.lent.is_null();
         Letter { at: if lent { slot.lent } else { slot.room.start() }, tag: slot.tag, lent }
     }
-
-    /// Bytes that its slots hold on to.
-    pub(super) fn bytes(&self) -> usize {
-        self.slots.iter().map(|slot| slot.room.bytes()).sum()
-    }
 }

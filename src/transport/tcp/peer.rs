@@ -187,8 +187,8 @@ impl Peer {
             while let Some(spot) = news.pop() {
                 let inbox = &mut inboxes[spot.index()];
                 if inbox.untold() > 0 {
-                    let (len, seq, tag, check) = (0, 0, 0, 0);
-                    let frame = Frame { kind: Kind::Release, spot, len, seq, tag, released: inbox.tell(), check };
+                    let (len, seq, tag) = (0, 0, 0);
+                    let frame = Frame { kind: Kind::Release, spot, len, seq, tag, released: inbox.tell() };
                     sockets[at].begin(&frame, std::ptr::null(), None);
                     return true;
                 }
@@ -204,11 +204,11 @@ impl Peer {
         };
         let Some(parcel) = queue.pop_front() else { return false };
         let Parcel { spot, seq, len, .. } = parcel;
-        let box_ = if spot.kind == LinkKind::PAIR { Some(&out[spot.index()].pair) } else { boards.get(&spot) };
-        let Some(Letter { at: from, tag, lent, .. }) = box_.map(|box_| box_.letter(seq)) else { return false };
+        let outbox = if spot.kind == LinkKind::PAIR { Some(&out[spot.index()].pair) } else { boards.get(&spot) };
+        let Some(Letter { at: from, tag, lent }) = outbox.map(|outbox| outbox.letter(seq)) else { return false };
         let kind = if lent { Kind::Lent } else { Kind::Kept };
         let released = inboxes.get_mut(spot.index()).map_or(0, Inbox::tell);
-        sockets[at].begin(&Frame { kind, spot, len, seq, tag, released, check: 0 }, from, Some(parcel));
+        sockets[at].begin(&Frame { kind, spot, len, seq, tag, released }, from, Some(parcel));
         true
     }
 
@@ -291,10 +291,10 @@ impl Peer {
         let last = |parcel: &Parcel| parcel.spot == spot && parcel.seq == released.wrapping_sub(1);
         let mut waiting = self.small.iter().chain(&self.bulk).filter(|parcel| covers(parcel));
         let half_sent: Vec<Parcel> = self.sockets.iter().flat_map(Socket::half_sent).filter(covers).collect();
-        let mut known = self.sent.iter().map(|(parcel, _)| parcel).chain(&self.small).chain(&self.bulk);
+        let mut all = self.sent.iter().map(|(parcel, _)| parcel).chain(&self.small).chain(&self.bulk);
         let impossible = waiting.any(|parcel| !parcel.again) || half_sent.iter().any(|parcel| !parcel.again);
         let is_again = !half_sent.is_empty();
-        if impossible || !is_again && !known.any(last) {
+        if impossible || !is_again && !all.any(last) {
             return Err(Nonsense("news of a message that it can't have"));
         }
         // The bytes of what is half sent must stay: the news comes again when the other rank has seen that it has them already.
@@ -405,10 +405,87 @@ impl Peer {
             queue.push_front(parcel);
         }
     }
+}
 
-    /// Bytes of messages that it holds on to.
-    pub(super) fn bytes(&self) -> usize {
-        let out = self.out.iter().map(|out| out.pair.bytes()).sum::<usize>();
-        out + self.inboxes.iter().map(Inbox::bytes).sum::<usize>()
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixStream;
+
+    const SPOT: Spot = Spot { lane: 0, kind: LinkKind::PAIR };
+
+    /// Joins two ends by a socket of that turn.
+    fn join(ends: &mut [Peer; 2], turn: u64) {
+        let (here, there) = UnixStream::pair().expect("a pair of sockets");
+        for (end, stream) in ends.iter_mut().zip([here, there]) {
+            stream.set_nonblocking(true).expect("a socket that does not wait");
+            end.add(Socket::new(stream.into(), turn, 0, turn));
+        }
+    }
+
+    /// Sends messages of that length, filled with their numbers.
+    fn send(writer: &mut Peer, numbers: std::ops::Range<u32>, len: usize) {
+        for number in numbers {
+            let outbox = &mut writer.out(SPOT).pair;
+            // SAFETY: the slot was reserved with that length.
+            unsafe { outbox.reserve(len).write_bytes(number as u8, len) };
+            let (seq, _) = outbox.seal(number);
+            writer.push(Parcel { spot: SPOT, seq, len: len as u32, again: false }, false);
+        }
+        assert!(writer.pump(&Boards::new(), false).is_empty());
+    }
+
+    /// Takes in all that has come; the tags of what is whole, in order.
+    fn receive(reader: &mut Peer, len: usize) -> Vec<u32> {
+        while reader.take_in(0).expect("sense").expect("a living socket") != Taken::Nothing {}
+        let mut tags = Vec::new();
+        while let Some(message) = reader.inbox(SPOT).front() {
+            assert_eq!(message.len, len);
+            // SAFETY: a whole message has that many bytes.
+            let bytes = unsafe { std::slice::from_raw_parts(message.at, len) };
+            assert!(bytes.iter().all(|byte| *byte == message.tag as u8), "bytes of message {}", message.tag);
+            tags.push(message.tag);
+            reader.release(SPOT);
+        }
+        tags
+    }
+
+    #[test]
+    fn messages_of_a_lost_socket_come_once_over_the_next_one() {
+        for len in [8, 100_000] {
+            let mut ends = [Peer::default(), Peer::default()];
+            join(&mut ends, 1);
+            send(&mut ends[0], 0..6, len);
+            // Long ones are more than the socket holds: one of them is half sent.
+            let mut seen = receive(&mut ends[1], len);
+            assert_eq!(seen.len() == 6, len == 8);
+            ends[0].pump(&Boards::new(), false);
+            for end in &mut ends {
+                assert_eq!(end.lose(0), (0, 1));
+            }
+            assert!(ends[0].is_owed(), "nothing was told to be released");
+            join(&mut ends, 2);
+            for _ in 0..20 {
+                ends[0].pump(&Boards::new(), false);
+                seen.extend(receive(&mut ends[1], len));
+                ends[1].pump(&Boards::new(), true);
+                assert_eq!(receive(&mut ends[0], len), [0u32; 0]);
+            }
+            assert_eq!(seen, [0, 1, 2, 3, 4, 5], "each once and in order");
+            // What was released before the loss is told again; what came later waits for a message to go with.
+            assert_eq!(!ends[0].is_owed(), len == 8);
+        }
+    }
+
+    #[test]
+    fn news_of_messages_that_were_never_sent_are_refused() {
+        let mut peer = Peer::default();
+        peer.out(SPOT).pair.reserve(8);
+        let (seq, _) = peer.out(SPOT).pair.seal(7);
+        peer.push(Parcel { spot: SPOT, seq, len: 8, again: false }, false);
+        for released in [1, 2, 1000] {
+            let frame = Frame { kind: Kind::Release, spot: SPOT, len: 0, seq: 0, tag: 0, released };
+            assert!(peer.hear(&frame).is_err(), "{released} of a link whose only message still waits");
+        }
     }
 }

@@ -23,15 +23,10 @@ impl Room {
     pub(super) fn start(&self) -> *const u8 {
         self.0.as_ptr().cast()
     }
-
-    /// Bytes that it holds on to.
-    pub(super) fn bytes(&self) -> usize {
-        self.0.capacity() * size_of::<Line>()
-    }
 }
 
 impl std::fmt::Debug for Room {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Room({})", self.bytes())
+        write!(f, "Room({} lines)", self.0.len())
     }
 }

@@ -70,7 +70,7 @@ impl Service {
     /// Makes the first contact; or why it can't be made.
     pub(super) fn begin_with(&mut self, above: u32) -> Result<(), String> {
         let note = Note::Contact { rank: self.office.rank() };
-        let connection = self.dialer.ask(above, 0, &note, false)?;
+        let connection = self.dialer.ask(above, 0, &note)?;
         self.add_contact(above, connection);
         Ok(())
     }

@@ -54,11 +54,11 @@ pub fn reads_stream(bytes: &[u8]) -> bool {
 /// Two messages of two links and news, as bytes.
 pub fn stream() -> Vec<u8> {
     let message = |spot, seq, len: u32| {
-        let frame = Frame { kind: Kind::Kept, spot, len, seq, tag: 7, released: 0, check: 0 };
+        let frame = Frame { kind: Kind::Kept, spot, len, seq, tag: 7, released: 0 };
         [&frame.encode()[..], &vec![9; len as usize]].concat()
     };
     let pair = Spot { lane: 0, kind: LinkKind::PAIR };
     let board = Spot { lane: 1, kind: LinkKind::board(Group::World) };
-    let news = Frame { kind: Kind::Release, spot: pair, len: 0, seq: 0, tag: 0, released: 0, check: 0 };
+    let news = Frame { kind: Kind::Release, spot: pair, len: 0, seq: 0, tag: 0, released: 0 };
     [message(pair, 0, 8), message(board, 1, 40), news.encode().to_vec(), message(pair, 1, 0)].concat()
 }

@@ -1,20 +1,10 @@
 //! Noticing those that are gone and those that do something else. The service asks; here is looked at what it knows.
 
 use super::links::TcpLinks;
-use crate::transport::shm::status::Life;
 use crate::transport::{Abort, Blocked, Entered, Links, Trouble, Watch};
 use std::time::Duration;
 
 impl TcpLinks {
-    /// A rank that is waited for and takes part no more.
-    fn left(&self, rank: u32) -> Option<Trouble> {
-        let status = self.office.status(rank);
-        (status.life() == Life::Left).then(|| {
-            let how = format!("it left the communicator after operation {}", status.progress().1);
-            Trouble::Lost { rank, how }
-        })
-    }
-
     /// Whether that rank has ended the call, and then takes in all that it sent for it.
     fn look_whether_ended(&mut self, rank: u32, number: u64) {
         let ended = self.office.delivered(rank);
@@ -33,7 +23,8 @@ impl TcpLinks {
             return None;
         }
         let absent = || self.office.is_absent(rank).map(|how| Trouble::Lost { rank, how });
-        self.left(rank).or_else(absent)
+        let left = || self.office.status(rank).left().map(|how| Trouble::Lost { rank, how });
+        left().or_else(absent)
     }
 
     fn others(&self) -> impl Iterator<Item = u32> + use<> {
@@ -64,13 +55,11 @@ impl Watch for TcpLinks {
     }
 
     fn trouble(&mut self, number: u64, blocked: Blocked) -> Option<Trouble> {
-        if let Some(abort) = self.office.reason() {
-            return Some(Trouble::Aborted(abort));
-        }
-        if let Some(gone) = self.gone(blocked.rank()) {
-            // What it has sent before is taken in, so that whoever asks sees all of it; an error of that comes again in the next poll.
+        let ended = self.office.reason().map(Trouble::Aborted).or_else(|| self.gone(blocked.rank()));
+        if ended.is_some() {
+            // What was sent before is taken in, so that whoever asks sees all of it; an error of that comes again in the next poll.
             let _anything = self.advance_all();
-            return Some(gone);
+            return ended;
         }
         self.look_whether_ended(blocked.rank(), number);
         let ours = self.office.status(self.rank()).call(number)?;
@@ -96,14 +85,7 @@ impl Watch for TcpLinks {
     }
 
     fn describe(&self, rank: u32, number: u64) -> String {
-        let status = self.office.status(rank);
-        let (entered, finished) = status.progress();
-        let name = self.office.name(rank);
-        match status.call(entered) {
-            Some(call) if entered > finished => format!("in operation {entered}, {call}, {name}"),
-            _ if entered < number => format!("has not entered operation {number} (last was {entered}), {name}"),
-            _ => format!("after operation {entered}, {name}"),
-        }
+        self.office.status(rank).describe(number, &format!(", {}", self.office.name(rank)))
     }
 
     fn doze(&mut self, blocked: Blocked) {

@@ -3,14 +3,21 @@
 
 mod domains;
 mod fetch;
+mod location;
+mod profile;
+mod protection;
 mod variables;
 
 pub use domains::Domains;
 pub use fetch::Fetch;
+pub use location::{Located, locate, read_site};
+pub use protection::Protection;
 pub use variables::{SETTINGS, unknown_settings, wrong_settings};
 
 use crate::error::{Error, Result};
-use crate::plan::Algorithm;
+use crate::plan::{Algorithm, Costs, MOST_CHUNK_BYTES};
+use crate::topo::site::Location;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Settings of a communicator.
@@ -33,6 +40,13 @@ pub struct Config {
     /// Which ranks are near each other (RINGTREE_DOMAINS). It binds the communicator of all ranks; those that are split from it inherit
     /// what it came to.
     pub domains: Domains,
+    /// Where this host is in its site (RINGTREE_LOCATION, RINGTREE_SITE, RINGTREE_LOCATION_FROM, or what Slurm says): rings go to the hosts of
+    /// one rack before they go to another's. It binds the communicator of all ranks, as domains do; ranks of one host should say the same.
+    pub location: Location,
+    /// What links cost, by which algorithms are chosen (RINGTREE_PROFILE, a file that `ringtree tune` wrote); nothing: as built in.
+    pub costs: Option<Arc<Costs>>,
+    /// How messages that go over a network are protected (RINGTREE_PROTECTION: plain, checksum, encrypted).
+    pub protection: Protection,
     /// The communicator's name in messages.
     pub name: String,
 }
@@ -49,11 +63,14 @@ pub enum Transport {
     Local,
     /// Sockets, also between ranks of one host.
     Tcp,
+    /// RDMA, also between ranks of one host; every rank must have a device for it.
+    Verbs,
 }
 
 impl Transport {
     /// All of them.
-    pub const ALL: [Transport; 4] = [Transport::Auto, Transport::Shm, Transport::Local, Transport::Tcp];
+    pub const ALL: [Transport; 5] =
+        [Transport::Auto, Transport::Shm, Transport::Local, Transport::Tcp, Transport::Verbs];
 
     /// Its name.
     pub fn name(self) -> &'static str {
@@ -62,6 +79,7 @@ impl Transport {
             Transport::Shm => "shm",
             Transport::Local => "local",
             Transport::Tcp => "tcp",
+            Transport::Verbs => "verbs",
         }
     }
 }
@@ -88,6 +106,9 @@ impl Default for Config {
             transport: Transport::Auto,
             fetch: Fetch::Auto,
             domains: Domains::Auto,
+            location: Location::default(),
+            costs: None,
+            protection: Protection::Plain,
             name: "world".into(),
         }
     }
@@ -99,7 +120,12 @@ impl Config {
         for name in unknown_settings(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok())) {
             log::warn!("{name} is set, and there is no such setting; there are {}", SETTINGS.join(", "));
         }
-        Config::from_variables(|name| std::env::var(name).ok())
+        let variable = |name: &str| std::env::var(name).ok();
+        let config = Config::from_variables(variable)?;
+        if config.location.is_unknown() {
+            location::complain_once(variable);
+        }
+        Ok(config)
     }
 
     /// The same from any source of variables.
@@ -119,7 +145,9 @@ impl Config {
         }
         if let Some(text) = variable("RINGTREE_CHUNK") {
             let bytes = parse_bytes(&text).and_then(|bytes| u32::try_from(bytes).ok());
-            config.chunk_bytes = Some(bytes.ok_or_else(|| bad("RINGTREE_CHUNK", &text, "bytes, as 65536 or 64K"))?);
+            let bytes = bytes.filter(|bytes| (1..=MOST_CHUNK_BYTES).contains(bytes));
+            let expected = "bytes of a message, from 1 to 128K";
+            config.chunk_bytes = Some(bytes.ok_or_else(|| bad("RINGTREE_CHUNK", &text, expected))?);
         }
         if let Some(text) = variable("RINGTREE_STAGING") {
             // The budget is the process's, not the communicator's: it reads this itself.
@@ -133,6 +161,13 @@ impl Config {
         }
         if let Some(text) = variable("RINGTREE_DOMAINS") {
             config.domains = text.parse()?;
+        }
+        config.location = locate(&variable)?.location;
+        if let Some(path) = variable("RINGTREE_PROFILE").filter(|path| !path.is_empty()) {
+            config.costs = Some(Arc::new(profile::read(&path)?));
+        }
+        if let Some(text) = variable("RINGTREE_PROTECTION") {
+            config.protection = text.parse()?;
         }
         Ok(config)
     }
@@ -204,9 +239,12 @@ mod tests {
             ("RINGTREE_TIMEOUT", "soon"),
             ("RINGTREE_TIMEOUT", "-1"),
             ("RINGTREE_CHUNK", "99999G"),
+            ("RINGTREE_CHUNK", "129K"),
+            ("RINGTREE_CHUNK", "0"),
             ("RINGTREE_REPRODUCIBLE", "maybe"),
             ("RINGTREE_DOMAINS", "4,none"),
             ("RINGTREE_FETCH", "always"),
+            ("RINGTREE_PROTECTION", "none"),
         ] {
             let message = with(&[(name, text)]).unwrap_err().to_string();
             assert!(message.contains(name) && message.contains(text), "{message}");

@@ -117,7 +117,9 @@ pub enum Error {
         advice: String,
     },
     /// What came from a peer makes no sense.
-    #[error("rank {rank} sent {what} ({place}). The versions of the library may differ, or memory was overwritten")]
+    #[error(
+        "rank {rank} sent {what} ({place}). The versions of the library may differ, or bytes were changed in memory or on the way"
+    )]
     Corrupt {
         /// Where.
         place: Box<Place>,

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 /// Nothing here takes that long unless it hangs.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-const SUBCOMMANDS: [&str; 7] = ["doctor", "topo", "run", "plan", "check", "perf", "completions"];
+const SUBCOMMANDS: [&str; 8] = ["doctor", "topo", "run", "plan", "check", "perf", "tune", "completions"];
 
 fn ringtree(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ringtree"));
@@ -146,6 +146,11 @@ fn bad_options_exit_with_2_and_say_what_would_be_right() {
         (&["perf", "all_reduce", "--plot", "p.png"], "p.svg"),
         (&["perf", "all_reduce", "-n", "many"], "whole number"),
         (&["plan", "all_reduce", "-g", "4", "--domains", "2,2"], "--domains"),
+        (&["plan", "broadcast", "--algorithm", "bruck"], "can't do this broadcast"),
+        (&["plan", "all_reduce", "--chunk", "0"], "from 1 to"),
+        (&["plan", "all_reduce", "--channels", "99"], "from 1 to 64"),
+        (&["tune", "-g", "1"], "-g 2 or more"),
+        (&["tune", "--out", "/nowhere/tuned"], "--out /nowhere/tuned can't be written"),
         (&["run", "-g", "2"], "PROGRAM"),
         (&["run", "-g", "0", "--", "true"], "1 to 4096"),
         (&["run", "-g", "2", "--grace", "-1", "--", "true"], "grace"),
@@ -350,6 +355,35 @@ fn a_plan_is_explained_and_bounded() {
 }
 
 #[test]
+fn a_site_is_shown_and_its_hosts_are_planned_rack_by_rack() {
+    let file = Scratch::new("site.txt");
+    std::fs::write(&file.0, "ringtree-site 1\nrails 2\nplace a n[1-2]\nplace b n[3-4]\n").unwrap();
+    let site = succeeds(&["topo", "--site", file.path()]);
+    assert!(site.contains("fat-tree, 2 rails, 4 hosts") && site.contains("n[3-4]"), "{site}");
+    let own =
+        ringtree(&["topo"]).env("RINGTREE_SITE", file.path()).env("RINGTREE_HOST", "n3.x").output().expect("an end");
+    assert!(text(&own.stdout).contains("place in the site: b (RINGTREE_SITE="), "{own:?}");
+    let shown =
+        succeeds(&["plan", "all_reduce", "--site", file.path(), "--hosts", "n3,n1,n[4,2]", "--algorithm", "ring"]);
+    assert!(shown.contains("8 ranks in 4 domains") && shown.contains("order:\n  b: n[3-4]\n  a: n[1-2]\n"), "{shown}");
+    // Ranks 0 and 1 are on n3, 4 and 5 on n4: from n3 the ring goes to n4.
+    let json = succeeds(&[
+        "plan",
+        "all_reduce",
+        "--site",
+        file.path(),
+        "--hosts",
+        "n3,n1,n[4,2]",
+        "--algorithm",
+        "ring",
+        "--json",
+    ]);
+    let plan: serde_json::Value = serde_json::from_str(&json).expect("one object");
+    let first = plan["lists"][1]["steps"][0].as_str().expect("a step");
+    assert!(first.contains("rank 4"), "{first}");
+}
+
+#[test]
 fn a_plan_is_drawn() {
     let file = Scratch::new("plan.svg");
     for ranks in ["2", "16", "40"] {
@@ -363,9 +397,9 @@ fn a_plan_is_drawn() {
 #[test]
 fn the_prover_sums_up_what_it_proved() {
     let shown = succeeds(&["check", "--ranks", "2-5", "--algorithm", "ring", "--coll", "all_reduce,all_gather"]);
-    // Four numbers of ranks, two tunings, out of place and in place.
-    assert!(shown.contains("All right: 32 proofs") && shown.contains("2 to 5 ranks"), "{shown}");
-    assert_eq!(shown.matches("16 / ").count(), 2, "{shown}");
+    // Four numbers of ranks, without racks and with them, two tunings, out of place and in place.
+    assert!(shown.contains("All right: 64 proofs") && shown.contains("2 to 5 ranks"), "{shown}");
+    assert_eq!(shown.matches("32 / ").count(), 2, "{shown}");
 }
 
 #[test]
@@ -431,6 +465,73 @@ fn what_is_forced_in_the_environment_is_planned() {
     assert!(!auto.contains("Plan: ring"), "{auto}");
     let domains = plan(&[("RINGTREE_DOMAINS", "2,2,2")], &["plan", "all_reduce"]);
     assert!(domains.contains("6 ranks in 3 domains"), "{domains}");
+}
+
+#[test]
+fn what_is_forced_and_makes_no_sense_is_refused_with_the_reason() {
+    let refused = |variable: (&str, &str), args: &[&str]| {
+        let output = ringtree(args).envs([variable]).output().expect("the program starts");
+        assert!(!output.status.success(), "{variable:?} {args:?}");
+        text(&output.stderr)
+    };
+    let perf = ["perf", "broadcast", "-b", "8", "-e", "8", "-g", "2", "-n", "1"];
+    for (variable, reason) in [
+        (("RINGTREE_ALGORITHM", "bruck"), "can't do this broadcast: it has no form of this collective"),
+        (("RINGTREE_ALGORITHM", "owner"), "can't be reached by the other ranks (register them)"),
+        (("RINGTREE_CHUNK", "0"), "RINGTREE_CHUNK is '0'"),
+        (("RINGTREE_CHUNK", "1G"), "from 1 to 128K"),
+        (("RINGTREE_PROFILE", "/nowhere/tuned"), "RINGTREE_PROFILE is '/nowhere/tuned'"),
+    ] {
+        let message = refused(variable, &perf);
+        assert!(message.contains(reason), "{variable:?} does not say {reason}: {message}");
+    }
+    assert!(refused(("RINGTREE_ALGORITHM", "ring"), &["tune"]).contains("unset it"));
+}
+
+#[test]
+fn a_profile_changes_what_is_chosen_and_one_that_makes_no_sense_is_refused() {
+    let profile = Scratch::new("tuned");
+    let plan = |text: &str| {
+        std::fs::write(profile.path(), text).expect("a file");
+        let args = ["plan", "all_reduce", "-g", "8", "-b", "64K"];
+        ringtree(&args).env("RINGTREE_PROFILE", profile.path()).output().expect("the program starts")
+    };
+    let chosen = |text: &str| plan(text).stdout;
+    // Where messages cost nothing against bytes, and where they cost everything.
+    let (light, heavy) = ("memory.message_ns 1\nmemory.latency_ns 1\n", "memory.message_ns 900000\n");
+    let [light, heavy] = [light, heavy].map(|lines| text(&chosen(&format!("ringtree-profile 1\n{lines}"))));
+    assert!(light.contains("Plan: ") && heavy.contains("Plan: ") && light.contains("RINGTREE_PROFILE="), "{light}");
+    let algorithm = |shown: &str| shown.split("Plan: ").nth(1).map(|rest| rest.split(',').next().map(String::from));
+    assert_ne!(algorithm(&light), algorithm(&heavy), "{light}\n{heavy}");
+    let refused = plan("ringtree-profile 1\nmemory.copy_ps 0\n");
+    let message = text(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(2), "{message}");
+    assert!(message.contains("line 2: memory.copy_ps is '0'") && message.contains(profile.path()), "{message}");
+}
+
+#[test]
+fn tune_measures_writes_a_profile_and_uses_what_it_kept() {
+    let (rows, profile) = (Scratch::new("tune-rows"), Scratch::new("tuned"));
+    let measured =
+        succeeds(&["tune", "--quick", "-g", "2", "--transport", "shm", "--rows", rows.path(), "--out", profile.path()]);
+    // Four sizes of four collectives.
+    assert_eq!(
+        measured.lines().filter(|line| line.contains(" shm  ") && line.contains(" %")).count(),
+        16,
+        "{measured}"
+    );
+    let text = std::fs::read_to_string(profile.path()).expect("a profile");
+    assert!(text.starts_with("ringtree-profile 1\n# measured by ringtree tune"), "{text}");
+    ringtree::plan::Costs::from_profile(&text).expect("a profile that is read");
+    // The same measurements make the same table and the same profile.
+    assert_eq!(succeeds(&["tune", "--from", rows.path(), "--out", profile.path()]), measured);
+    let again = std::fs::read_to_string(profile.path()).expect("a profile");
+    let constants =
+        |text: &str| text.lines().filter(|line| !line.starts_with('#')).map(String::from).collect::<Vec<_>>();
+    assert_eq!(constants(&again), constants(&text));
+    let run = ringtree(&["perf", "all_reduce", "-b", "64K", "-e", "64K", "-n", "2"]);
+    let run = { run }.env("RINGTREE_PROFILE", profile.path()).output().expect("the program starts");
+    assert!(run.status.success(), "a job that uses it");
 }
 
 #[test]

@@ -323,7 +323,7 @@ impl Exchange {
         spin(|| me.writer.look(LINES, std::iter::once(released)).unwrap().is_none());
         let mut chosen = None;
         spin(|| {
-            me.shuttles.collect(released.returned()).unwrap();
+            me.shuttles.collect(released, &self.released[1 - me.rank]).unwrap();
             chosen = me.shuttles.pick(true, 1);
             chosen.is_some()
         });
@@ -334,6 +334,15 @@ impl Exchange {
         let line = &self.links[me.rank][(me.writer.next() % LINES) as usize];
         // SAFETY: there is room, and this is the only writer of the ring.
         unsafe { me.writer.publish(line, 1, shuttle, 0) };
+    }
+
+    /// Takes up what was returned, and writes to all that it has.
+    fn shuttles_of(&self, me: &mut Partner) {
+        me.shuttles.collect(&self.released[me.rank], &self.released[1 - me.rank]).unwrap();
+        for shuttle in me.shuttles.all() {
+            // SAFETY: as in `send`: who holds a shuttle is alone with it.
+            self.slot(me.rank, shuttle).with_mut(|slot| unsafe { *slot = 9 });
+        }
     }
 
     /// Reads the next message, and keeps or returns its shuttle.
@@ -389,6 +398,31 @@ fn a_shuttle_that_comes_back_unused_is_written_only_after_it_was_read() {
         });
         let mut me = Exchange::partner(0);
         (1..=4).for_each(|value| exchange.send(&mut me, value));
+        reader.join().unwrap();
+    });
+}
+
+#[test]
+fn a_shuttle_that_is_taken_back_and_taken_up_at_the_same_time_goes_to_one_of_both() {
+    check(3, || {
+        let exchange = Exchange::new();
+        let other = exchange.clone();
+        let mut me = Exchange::partner(0);
+        exchange.send(&mut me, 1);
+        let reader = thread::spawn(move || {
+            let mut me = Exchange::partner(1);
+            // It has its share and returns what it gets; then it sends one of its own, and wants the other one back.
+            other.receive(&mut me, 1);
+            other.send(&mut me, 2);
+            me.shuttles.take_back(&other.released[1], &other.released[0]);
+            for shuttle in me.shuttles.all() {
+                // SAFETY: as in `send`: who holds a shuttle is alone with it.
+                other.slot(1, shuttle).with_mut(|slot| unsafe { *slot = 7 });
+            }
+        });
+        // loom looks at orders with the reader first only where this one steps back.
+        thread::yield_now();
+        exchange.shuttles_of(&mut me);
         reader.join().unwrap();
     });
 }

@@ -401,8 +401,11 @@ fn reproducible_bits_do_not_depend_on_channels() {
                 reproducible: true,
                 ..Tuning::default()
             };
-            for got in by_sessions(&World::flat(4), &tuning, count) {
-                assert!(got == expected, "{algorithm} on {channels} channels");
+            // Nor on where ranks are.
+            for world in [World::flat(4), World::in_order(&[1, 2, 1, 0], &[vec![1]])] {
+                for got in by_sessions(&world, &tuning, count) {
+                    assert!(got == expected, "{algorithm} on {channels} channels");
+                }
             }
         }
     }
@@ -410,13 +413,15 @@ fn reproducible_bits_do_not_depend_on_channels() {
 
 #[test]
 fn ranks_in_domains_end_with_the_same_bits_near_the_exact_sum() {
-    for sizes in [&[2u32, 2][..], &[3, 1, 2], &[4, 4]] {
-        let world = World::domains(sizes);
-        let tuning = Tuning { algorithm: Some(Algorithm::Hierarchy), ..Tuning::default() };
+    let racks = World::in_order(&[2, 0, 1, 2, 0, 3], &[vec![0, 2]]);
+    let hierarchy = [&[2u32, 2][..], &[3, 1, 2], &[4, 4]].map(|sizes| (World::domains(sizes), Algorithm::Hierarchy));
+    let in_racks = [Algorithm::Hierarchy, Algorithm::Ring, Algorithm::Tree, Algorithm::Halving];
+    for (world, algorithm) in hierarchy.into_iter().chain(in_racks.map(|algorithm| (racks.clone(), algorithm))) {
+        let tuning = Tuning { algorithm: Some(algorithm), ..Tuning::default() };
         let ranks = world.size() as usize;
         for count in [1, 100, 40_000] {
             let all = by_sessions(&world, &tuning, count);
-            assert!(all.iter().all(|other| *other == all[0]), "{sizes:?}: ranks end with different bits");
+            assert!(all.iter().all(|other| *other == all[0]), "{algorithm} {world:?}: ranks end with different bits");
             for (at, got) in all[0].chunks(4).enumerate() {
                 let got = f64::from(f32::from_ne_bytes(got.try_into().unwrap()));
                 let inputs = (0..ranks).map(|rank| f64::from(rough(rank, at)));

@@ -1,7 +1,7 @@
 //! Every algorithm, every collective, every number of ranks from 2 to 64, and chosen ones to 4096: proved.
 
 use ringtree::check::{MOST_WINDOW_RANKS, Options, Together, prove};
-use ringtree::plan::{Algorithm, Plan, PlanError, Tuning, World};
+use ringtree::plan::{Algorithm, Medium, Plan, PlanError, Tuning, World};
 use ringtree::types::{Call, Collective, DataType, Reduction};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -94,10 +94,23 @@ fn calls(collective: Collective, n: u32, dtype: DataType) -> Vec<Call> {
     calls
 }
 
-/// Worlds of so many ranks: several domains where the algorithm looks at them, equal ones, unequal ones, ranks dealt out in turn.
+/// Hosts of a few ranks in racks and pods, which rings visit in another order than that of the ranks.
+fn in_racks(n: u32) -> World {
+    let hosts = n.div_ceil(2).max(2);
+    let host_of: Vec<u32> = (0..n).map(|rank| (2 * rank + rank / hosts + 1) % hosts).collect();
+    World::in_order(&host_of, &[vec![hosts / 2], vec![hosts / 4, hosts / 3, hosts / 2, 3 * hosts / 4]])
+}
+
+/// Worlds of so many ranks: several domains where the algorithm looks at them, equal ones, unequal ones, ranks dealt out in turn; racks
+/// where it goes by the tour.
 fn worlds(algorithm: Option<Algorithm>, n: u32) -> Vec<World> {
-    if algorithm.is_some_and(|algorithm| algorithm != Algorithm::Hierarchy) {
-        return vec![World::flat(n)];
+    let some = n <= 32 || (n.is_multiple_of(8) && n < 1000);
+    match algorithm {
+        None | Some(Algorithm::Hierarchy) => {}
+        Some(Algorithm::Ring | Algorithm::Tree | Algorithm::Halving | Algorithm::Bruck) if some => {
+            return vec![World::flat(n), in_racks(n)];
+        }
+        Some(_) => return vec![World::flat(n)],
     }
     let mut worlds = vec![World::domains(&[n.div_ceil(2), n / 2])];
     if n >= 16 && n.is_multiple_of(8) {
@@ -107,13 +120,21 @@ fn worlds(algorithm: Option<Algorithm>, n: u32) -> Vec<World> {
         worlds.push(World::domains(&[1, n - 4, 3]));
         worlds.push(World::from_domains(&(0..n).map(|rank| rank % 3).collect::<Vec<_>>()));
     }
+    if n >= 4 && some {
+        worlds.push(in_racks(n));
+    }
     worlds
 }
 
 /// Whole vectors at once; chunks of two elements on several channels; the same where bits must not depend on that.
 fn tunings(n: u32, algorithm: Option<Algorithm>, collective: Collective, dtype: DataType) -> Vec<Tuning> {
     let whole = Tuning { algorithm, windows: true, ..Tuning::default() };
-    let chunks = Tuning { chunk_bytes: Some(2 * dtype.size() as u32), channels: Some(3), ..whole.clone() };
+    let chunks = Tuning {
+        chunk_bytes: Some(2 * dtype.size() as u32),
+        channels: Some(3),
+        between: Medium::Network,
+        ..whole.clone()
+    };
     let mut tunings = vec![whole, Tuning { windows: algorithm.is_some(), ..chunks.clone() }];
     // The larger worlds take most of the time, so the stricter proof is of some of them.
     if collective.reduces() && (n <= 32 || n.is_multiple_of(8)) {

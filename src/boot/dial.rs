@@ -1,13 +1,16 @@
 //! Connecting to a gate: by the Unix socket where both are on one host, else by TCP; again and again until the deadline, because a gate that
 //! is busy sends people away and a gate that is not yet there refuses them.
 
-use std::net::{SocketAddr, TcpStream};
-use std::os::fd::AsRawFd;
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, getsockopt, socket, sockopt};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrStorage, UnixAddr, bind, connect, getsockopt, socket, sockopt,
+};
 
 use super::connection::{Broken, Connection};
 use super::host::{host_mark, out_of_descriptors, random, socket_name};
@@ -25,20 +28,26 @@ const ONE_TRY: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug)]
 pub(crate) enum Target {
     /// An abstract Unix socket, and TCP where that does not answer.
-    Unix {
-        name: Vec<u8>,
-        otherwise: Option<SocketAddr>,
+    Unix { name: Vec<u8>, otherwise: Option<SocketAddr> },
+    Tcp {
+        /// The address to leave this host from, where that matters.
+        from: Option<IpAddr>,
+        to: SocketAddr,
     },
-    Tcp(SocketAddr),
 }
 
 impl Target {
+    /// By TCP, from wherever the kernel likes.
+    pub(crate) fn tcp(to: SocketAddr) -> Target {
+        Target::Tcp { from: None, to }
+    }
+
     /// How this process reaches an endpoint, if it can.
     pub(crate) fn of(endpoint: &Endpoint) -> Result<Option<Target>> {
         if endpoint.host == host_mark()? {
             return Ok(Some(Target::Unix { name: socket_name(&endpoint.unix), otherwise: endpoint.tcp }));
         }
-        Ok(endpoint.tcp.map(Target::Tcp))
+        Ok(endpoint.tcp.map(Target::tcp))
     }
 }
 
@@ -47,7 +56,7 @@ impl std::fmt::Display for Target {
         match self {
             Target::Unix { name, otherwise: None } => write!(f, "@{}", String::from_utf8_lossy(name)),
             Target::Unix { name, otherwise: Some(tcp) } => write!(f, "@{} or {tcp}", String::from_utf8_lossy(name)),
-            Target::Tcp(tcp) => write!(f, "{tcp}"),
+            Target::Tcp { to, .. } => write!(f, "{to}"),
         }
     }
 }
@@ -96,7 +105,7 @@ impl Dial<'_> {
     /// Connects and proves the secret; again and again until it succeeds. `interrupted` is asked between waits.
     pub(crate) fn prove(&self, interrupted: &mut dyn FnMut() -> bool) -> std::result::Result<Connection, NoAnswer> {
         self.persist(interrupted, |dial, interrupted| {
-            let mut connection = dial.open()?;
+            let mut connection = dial.open(interrupted)?;
             match dial.next_event(&mut connection, interrupted)? {
                 Event::Proved => Ok(connection),
                 Event::Frame(_) => Err(Setback::Final(NoAnswer::Stranger(Refusal::Malformed))),
@@ -111,7 +120,7 @@ impl Dial<'_> {
         interrupted: &mut dyn FnMut() -> bool,
     ) -> std::result::Result<(Connection, Vec<u8>), NoAnswer> {
         self.persist(interrupted, |dial, interrupted| {
-            let mut connection = dial.open()?;
+            let mut connection = dial.open(interrupted)?;
             loop {
                 match dial.next_event(&mut connection, interrupted)? {
                     Event::Proved => connection.send_bytes(first),
@@ -144,8 +153,8 @@ impl Dial<'_> {
         }
     }
 
-    fn open(&self) -> std::result::Result<Connection, Setback> {
-        let mut connection = self.connect().map_err(|error| match error.kind() {
+    fn open(&self, interrupted: &mut dyn FnMut() -> bool) -> std::result::Result<Connection, Setback> {
+        let mut connection = self.connect(interrupted).map_err(|error| match error.kind() {
             std::io::ErrorKind::ConnectionRefused if !self.patient => Setback::Final(NoAnswer::Nobody),
             _ => match out_of_descriptors(&error) {
                 Some(errno) => Setback::Final(NoAnswer::Starved(errno)),
@@ -181,25 +190,64 @@ impl Dial<'_> {
         }
     }
 
-    fn connect(&self) -> std::io::Result<Connection> {
+    fn connect(&self, interrupted: &mut dyn FnMut() -> bool) -> std::io::Result<Connection> {
         let nonce = random().map_err(|error| std::io::Error::other(error.to_string()))?;
         let wire = Wire::client(self.secret, self.context, nonce);
-        let tcp = match self.target {
-            Target::Tcp(address) => *address,
+        let (from, tcp) = match self.target {
+            Target::Tcp { from, to } => (*from, *to),
             Target::Unix { name, otherwise } => match (connect_unix(name), otherwise) {
                 (Ok(stream), _) => return Connection::over_unix(stream, wire, "a process of this host".into()),
-                (Err(Errno::ECONNREFUSED), Some(address)) => *address,
+                (Err(Errno::ECONNREFUSED), Some(address)) => (None, *address),
                 (Err(errno), _) => return Err(errno.into()),
             },
         };
         let limit = self.deadline.saturating_duration_since(Instant::now()).clamp(Duration::from_millis(1), ONE_TRY);
-        let stream = TcpStream::connect_timeout(&tcp, limit)?;
+        let stream = connect_tcp(from, tcp, limit, interrupted)?;
         // A port of this host that nobody listens on can be connected with itself.
         if stream.local_addr()? == stream.peer_addr()? {
             return Err(Errno::ECONNREFUSED.into());
         }
         Connection::over_tcp(stream, wire, tcp.to_string())
     }
+}
+
+/// Connects, from that address of this host where it matters. A host that falls silent does not hold up whoever has been interrupted.
+fn connect_tcp(
+    from: Option<IpAddr>,
+    to: SocketAddr,
+    limit: Duration,
+    interrupted: &mut dyn FnMut() -> bool,
+) -> std::io::Result<TcpStream> {
+    let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket(family, SockType::Stream, flags, None)?;
+    if let Some(from) = from {
+        bind(socket.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(from, 0)))?;
+    }
+    match connect(socket.as_raw_fd(), &SockaddrStorage::from(to)) {
+        Ok(()) | Err(Errno::EINPROGRESS) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    let end = Instant::now() + limit;
+    loop {
+        let slice = end.saturating_duration_since(Instant::now()).min(LONGEST_PAUSE);
+        let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
+        match poll(&mut fds, PollTimeout::try_from(slice).unwrap_or(PollTimeout::MAX)) {
+            Ok(0) | Err(Errno::EINTR) if Instant::now() >= end || interrupted() => {
+                return Err(std::io::ErrorKind::TimedOut.into());
+            }
+            Ok(0) | Err(Errno::EINTR) => {}
+            Ok(_) => break,
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    match getsockopt(&socket, sockopt::SocketError)? {
+        0 => {}
+        errno => return Err(std::io::Error::from_raw_os_error(errno)),
+    }
+    let stream = TcpStream::from(socket);
+    stream.set_nonblocking(false)?;
+    Ok(stream)
 }
 
 /// Connects without ever waiting (EAGAIN: the other side's queue is full), and only to a process of the same user.

@@ -1,6 +1,6 @@
 //! Which host this is, and at which of its addresses others reach it.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{SocketAddr, TcpListener};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::UnixListener;
 
@@ -8,6 +8,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{Backlog, listen};
 
 use super::config::BootConfig;
+use super::interfaces::sites;
 use super::message::{Endpoint, HostMark, UnixName};
 use super::rendezvous::{Peer, Rendezvous};
 use super::wire::derive;
@@ -31,9 +32,13 @@ pub(crate) fn out_of_descriptors(error: &std::io::Error) -> Option<Errno> {
     }
 }
 
+/// Variables that make hosts of parts of a machine: processes with different values share nothing but the network. They divide only: those
+/// with one value still have to be on one machine.
+pub(crate) const HOST_NAMES: [&str; 2] = ["RINGTREE_HOST", "NCCL_HOSTID"];
+
 /// The mark that processes share which see the same boot of the same machine, the same process ids, the same abstract Unix sockets (they
-/// belong to a network namespace) and the same user. Where the kernel hides any of these, the mark is random: no process shares it, and
-/// TCP serves.
+/// belong to a network namespace) and the same user, and which were told the same name of a host, if any. Where the kernel hides any of
+/// these, the mark is random: no process shares it, and TCP serves.
 pub(crate) fn host_mark() -> Result<HostMark> {
     let boot = std::fs::read("/proc/sys/kernel/random/boot_id");
     // A random mark would only put the error off, to a place where it says something else.
@@ -48,9 +53,16 @@ pub(crate) fn host_mark() -> Result<HostMark> {
     let (pids, net) = (std::fs::read_link("/proc/self/ns/pid"), std::fs::read_link("/proc/self/ns/net"));
     let (Ok(boot), Ok(pids), Ok(net)) = (boot, pids, net) else { return random() };
     let user = nix::unistd::geteuid().as_raw().to_le_bytes();
+    let told = HOST_NAMES.iter().find_map(std::env::var_os).unwrap_or_default();
     let whole = derive(
         b"ringtree host",
-        &[&boot, pids.as_os_str().as_encoded_bytes(), net.as_os_str().as_encoded_bytes(), &user],
+        &[
+            &boot,
+            pids.as_os_str().as_encoded_bytes(),
+            net.as_os_str().as_encoded_bytes(),
+            &user,
+            told.as_encoded_bytes(),
+        ],
     );
     let mut mark = [0; 16];
     mark.copy_from_slice(&whole[..16]);
@@ -73,48 +85,12 @@ pub(crate) fn socket_name(name: &UnixName) -> Vec<u8> {
     full
 }
 
-/// The address that others reach this host at.
-pub(crate) fn listen_address(config: &BootConfig) -> SocketAddr {
-    if let Some(address) = config.address {
-        return address;
+/// The address that others reach this host at first.
+pub(crate) fn listen_address(config: &BootConfig) -> Result<SocketAddr> {
+    match config.address {
+        Some(address) => Ok(address),
+        None => Ok(SocketAddr::new(sites(config)?[0].ip, 0)),
     }
-    let ip = match config.one_host {
-        true => None,
-        false => default_route_address().or_else(|| {
-            let table = std::fs::read_to_string("/proc/net/fib_trie").unwrap_or_default();
-            first_outward_address(&table).map(IpAddr::V4)
-        }),
-    };
-    SocketAddr::new(ip.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), 0)
-}
-
-/// Connecting a datagram socket sends nothing, but the kernel chooses the address that the default route would use. The far addresses are
-/// of the ranges reserved for documentation.
-fn default_route_address() -> Option<IpAddr> {
-    let ask = |here: &str, far: &str| {
-        let socket = UdpSocket::bind(here).ok()?;
-        socket.connect(far).ok()?;
-        let ip = socket.local_addr().ok()?.ip();
-        (!ip.is_loopback() && !ip.is_unspecified()).then_some(ip)
-    };
-    ask("0.0.0.0:0", "192.0.2.1:9").or_else(|| ask("[::]:0", "[2001:db8::1]:9"))
-}
-
-/// The first address of this host that is not loopback, from the kernel's routing table: an address line `|-- 10.0.0.5`, then
-/// `/32 host LOCAL`.
-fn first_outward_address(table: &str) -> Option<Ipv4Addr> {
-    let mut last = None;
-    for line in table.lines() {
-        if let Some((_, address)) = line.split_once("|-- ") {
-            last = address.trim().parse::<Ipv4Addr>().ok();
-        } else if line.contains("/32 host LOCAL") {
-            match last {
-                Some(address) if !address.is_loopback() => return Some(address),
-                _ => {}
-            }
-        }
-    }
-    None
 }
 
 impl Rendezvous {
@@ -143,7 +119,7 @@ pub(crate) enum Listener {
 pub(crate) fn listen_here(config: &BootConfig) -> Result<(Endpoint, Vec<Listener>)> {
     let unix = random()?;
     let mut listeners = vec![Listener::Unix(listen_unix(&socket_name(&unix))?)];
-    let wanted = listen_address(config);
+    let wanted = listen_address(config)?;
     let tcp = match listen_tcp(wanted) {
         Ok((address, listener)) => {
             listeners.push(Listener::Tcp(listener));
@@ -202,16 +178,8 @@ mod tests {
     #[test]
     fn a_job_on_one_host_listens_on_loopback_and_a_chosen_address_wins() {
         let one = BootConfig { one_host: true, ..BootConfig::default() };
-        assert!(listen_address(&one).ip().is_loopback());
+        assert!(listen_address(&one).unwrap().ip().is_loopback());
         let chosen = BootConfig { address: Some("127.0.0.9:0".parse().unwrap()), ..one };
-        assert_eq!(listen_address(&chosen).ip().to_string(), "127.0.0.9");
-    }
-
-    #[test]
-    fn the_first_address_that_is_not_loopback_is_found_in_the_routing_table() {
-        let table = "Main:\n  +-- 0.0.0.0/0 3 0 5\n     |-- 127.0.0.1\n        /32 host LOCAL\n     |-- 10.4.0.0\n        /16 link UNICAST\n     \
-                     |-- 10.4.7.9\n        /32 host LOCAL\n";
-        assert_eq!(first_outward_address(table), Some(Ipv4Addr::new(10, 4, 7, 9)));
-        assert_eq!(first_outward_address("|-- 127.0.0.1\n /32 host LOCAL\n"), None);
+        assert_eq!(listen_address(&chosen).unwrap().ip().to_string(), "127.0.0.9");
     }
 }

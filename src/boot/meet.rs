@@ -118,7 +118,7 @@ fn ask_at(host: &str, port: u16, config: &BootConfig, question: Question, deadli
         for (index, address) in found.iter().enumerate() {
             // One address gets all the time; of several each but the last gets a part.
             let until = if index + 1 == found.len() && index == 0 { deadline } else { Instant::now() + left / 4 };
-            let answer = ask_for_id(&Target::Tcp(*address), config.secret.as_ref(), question, until.min(deadline));
+            let answer = ask_for_id(&Target::tcp(*address), config.secret.as_ref(), question, until.min(deadline));
             if answer.is_ok() || Instant::now() >= deadline || found.len() == 1 {
                 return answer;
             }

@@ -21,6 +21,7 @@ mod handout;
 pub(crate) mod host;
 mod hub;
 mod id;
+pub(crate) mod interfaces;
 mod known;
 pub mod launcher;
 mod meet;
@@ -34,7 +35,9 @@ mod tree;
 pub(crate) mod wire;
 
 pub use config::{BootConfig, JobSecret};
+pub(crate) use host::{HOST_NAMES, host_name};
 pub use id::UniqueId;
+pub use interfaces::{Family, Names};
 pub(crate) use known::Known;
 pub use launcher::{Launch, Meeting, detect};
 pub use meet::meet;

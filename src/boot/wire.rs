@@ -12,6 +12,9 @@
 //! The context says which door this is (`root`, `branch 3`, …), so that a proof made for one door opens no other. The session key
 //! depends on the secret, both nonces and the context: a recorded frame is worth nothing on another connection, nor a second time on
 //! this one. Until the handshake is done nothing but fixed-length fields is looked at.
+//!
+//! What is said in frames can't be forged, but whoever sees the network can read it. A connection that is handed over to carry data has
+//! keys for that, one each way, which follow from its session key.
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
@@ -70,6 +73,19 @@ fn authenticator(key: &[u8], parts: &[&[u8]]) -> Hmac<Sha256> {
 /// A key or a name that follows from a secret and a purpose.
 pub(crate) fn derive(secret: &[u8], purpose: &[&[u8]]) -> [u8; 32] {
     authenticator(secret, purpose).finalize().into_bytes().into()
+}
+
+/// Keys for the data of a connection that was handed over: to send with, and to receive with. Debug never prints them.
+#[derive(Clone)]
+pub(crate) struct DataKeys {
+    pub(crate) out: Secret,
+    pub(crate) into: Secret,
+}
+
+impl std::fmt::Debug for DataKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("DataKeys(…)")
+    }
 }
 
 /// What comes out of the bytes that arrived.
@@ -192,6 +208,15 @@ impl Wire {
             Stage::Reply => self.check_reply(),
             Stage::Open { .. } => self.next_frame(),
         }
+    }
+
+    /// The keys for data, once the handshake is done.
+    pub(crate) fn data_keys(&self) -> Option<DataKeys> {
+        let Stage::Open { key, .. } = &self.stage else { return None };
+        let to = |direction: &[u8]| derive(key, &[b"ringtree data", direction]);
+        let (server, client) = (to(b"to server"), to(b"to client"));
+        let (out, into) = if self.side == Side::Client { (server, client) } else { (client, server) };
+        Some(DataKeys { out, into })
     }
 
     /// Whether everything that came was made into events.

@@ -171,3 +171,23 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn both_ends_of_a_connection_and_of_no_other_have_the_same_keys_for_data() {
+    let keys = |nonces: [u8; 2]| {
+        let mut client = Wire::client(&SECRET, "links 1", [nonces[0]; 32]);
+        let mut server = Wire::server(&SECRET, "links 1", [nonces[1]; 32]);
+        assert!(client.data_keys().is_none() && server.data_keys().is_none(), "before the handshake");
+        assert_eq!(converse(&mut client, &mut server).2, None);
+        let (client, server) = (client.data_keys().unwrap(), server.data_keys().unwrap());
+        assert_eq!((client.out, client.into), (server.into, server.out));
+        assert_ne!(client.out, client.into, "a key for each direction");
+        assert!(!format!("{client:?}").contains(&client.out[0].to_string()));
+        client
+    };
+    let first = keys([1, 2]);
+    assert_eq!(first.out, keys([1, 2]).out);
+    for other in [keys([1, 3]), keys([4, 2])] {
+        assert!(first.out != other.out && first.into != other.into && first.out != other.into);
+    }
+}

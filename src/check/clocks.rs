@@ -162,6 +162,37 @@ impl Clocks {
         None
     }
 
+    /// A reader takes elements that lie in the memory of rank `owner`: the element and the write that may come before, if any.
+    pub fn lend(&mut self, worker: u32, owner: u32, first: Cell, len: u32) -> Option<(usize, Epoch)> {
+        let known = self.row(worker as usize);
+        let accesses = &mut self.accesses[owner as usize];
+        let Cell::User(first) = first else { return None };
+        for cell in first..first + len as usize {
+            let last = accesses.last_write[cell];
+            if last.time > self.now[known.clone()][last.worker as usize] {
+                return Some((cell - first, last));
+            }
+            accesses.reads[cell * self.workers + worker as usize] = self.now[known.clone()][worker as usize];
+        }
+        None
+    }
+
+    /// A write to memory that may be lent: the element and the reader that may not have it yet, if any.
+    pub fn overwrite(&mut self, worker: u32, owner: u32, first: Cell, len: u32) -> Option<(usize, Epoch)> {
+        let now = &self.now[self.row(worker as usize)];
+        let accesses = &mut self.accesses[owner as usize];
+        let Cell::User(first) = first else { return None };
+        for cell in first..first + len as usize {
+            let reads = &mut accesses.reads[cell * self.workers..(cell + 1) * self.workers];
+            if let Some(reader) = (0..self.workers).find(|&reader| reads[reader] > now[reader]) {
+                return Some((cell - first, Epoch { worker: reader as u32, time: reads[reader] }));
+            }
+            reads.fill(0);
+            accesses.last_write[cell] = Epoch { worker, time: now[worker as usize] };
+        }
+        None
+    }
+
     /// A worker whose last access to the memory of `owner` is not ordered before the end of that rank, whose workers these are.
     pub fn outlives(&self, owner: u32, own: core::ops::Range<u32>) -> Option<Epoch> {
         let last_by = &self.accesses[owner as usize].last_by;

@@ -79,8 +79,10 @@ impl<'a, P: Program> Engine<'a, P> {
         let call = program.call(0);
         let memories = super::limits::memories(program, options, expect)?;
         let workers = ranks as usize * channels as usize;
-        let mut clocks = (windows || call.collective == Collective::Barrier).then(|| Clocks::new(workers));
-        if windows && let Some(clocks) = &mut clocks {
+        // What links may send from where it lies is looked after in programs that are small: larger ones have the same steps.
+        let watches = windows || super::limits::fits_races(workers, &memories);
+        let mut clocks = (watches || call.collective == Collective::Barrier).then(|| Clocks::new(workers));
+        if watches && let Some(clocks) = &mut clocks {
             clocks.watch(&memories);
         }
         let worker = Worker { index: 0, step: None, state: State::Ready, ready_links: 0, filling: 0, holding: 0 };
@@ -251,7 +253,8 @@ impl<'a, P: Program> Engine<'a, P> {
         let Some(clocks) = &self.clocks else { return Ok(()) };
         let own = |rank: u32| rank * self.channels..(rank + 1) * self.channels;
         for rank in 0..self.ranks {
-            if clocks.watches()
+            if self.report.windows
+                && clocks.watches()
                 && let Some(epoch) = clocks.outlives(rank, own(rank))
             {
                 let at = self.at_epoch(epoch);

@@ -48,6 +48,14 @@ pub(super) fn check(program: &impl Program, options: &Options) -> Result<(), Vio
     Ok(())
 }
 
+/// Whether all accesses to these memories can be remembered for so many workers without anybody waiting for it.
+pub(super) fn fits_races(workers: usize, memories: &[Memory]) -> bool {
+    const MOST_WORKERS: usize = 16;
+    const MOST_CELLS: u64 = 1 << 16;
+    let cells: u64 = memories.iter().map(|memory| memory.layout().user_len()).sum();
+    workers <= MOST_WORKERS && cells.saturating_mul(workers as u64) <= MOST_CELLS
+}
+
 /// Refuses windows among more ranks than clocks are kept for.
 pub(super) fn check_windows(program: &impl Program) -> Result<(), Violation> {
     let ranks = program.world().size();

@@ -11,7 +11,7 @@
 
 use super::value::Value;
 use super::verdict::LinkName;
-use crate::plan::Group;
+use crate::plan::{Group, Space};
 use alloc::vec::Vec;
 
 /// The name of a link on a channel, in one word.
@@ -68,6 +68,8 @@ pub(super) struct Slot {
     pub values: Vec<Value>,
     /// It tells where buffers lie.
     pub places: bool,
+    /// Where its bytes lie in its writer's buffers, if links may take them from there: space, element, count.
+    pub lent: Option<(Space, u64, u32)>,
     released: u32,
 }
 
@@ -233,7 +235,7 @@ impl Links {
         let index = self.slot_index(id, self.links[id.0 as usize].sent);
         self.links[id.0 as usize].open = true;
         let values = self.spare.pop().unwrap_or_default();
-        self.slots[index] = Slot { values, places, released: 0 };
+        self.slots[index] = Slot { values, places, lent: None, released: 0 };
         self.in_use += 1;
         self.most_in_use = self.most_in_use.max(self.in_use);
         index

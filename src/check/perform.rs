@@ -4,6 +4,7 @@
 //!   wait for messages ─> wait for a slot ─> read operands, combine, finish ─> write ─> publish ─> give back
 //! ```
 
+use super::clocks::{Clocks, Epoch};
 use super::engine::{Attempt, Engine};
 use super::links::LinkId;
 use super::memory::{Access, Cell};
@@ -150,6 +151,7 @@ impl<P: Program> Engine<'_, P> {
         self.values = values;
         done?;
         if let Some(id) = slot.filter(|_| step.flags.has(Flags::SIGNAL)) {
+            self.links.filling(id).lent = step.lends().map(|(space, at)| (space, at, step.len));
             self.publish(worker, id);
         }
         if step.flags.has(Flags::RELEASE) { self.give_back(worker) } else { Ok(()) }
@@ -157,6 +159,7 @@ impl<P: Program> Engine<'_, P> {
 
     /// Takes the next messages, or goes on with the ones that are held.
     fn take_in_hand(&mut self, worker: u32, step: &Step) -> Result<(), Wrong> {
+        let mut lends = Vec::new();
         for Taken { from, id, place } in &self.taken {
             if step.flags.has(Flags::AWAIT) {
                 let slot = self.links.hold(*id, *place);
@@ -166,12 +169,20 @@ impl<P: Program> Engine<'_, P> {
                 }
             }
             let (message, _) = self.links.held(*id, *place);
+            let lent = message.lent.filter(|_| step.flags.has(Flags::AWAIT));
             if message.places != step.flags.has(Flags::PLACES) {
                 return Err(Wrong::PlacesMismatch(self.links.key(*id).name()));
             }
             if message.places {
                 self.opened[worker as usize * self.ranks as usize + *from as usize] = true;
             }
+            // Until a reader has the message, its bytes must stay where they are.
+            if let Some((space, at, len)) = lent {
+                lends.push((*from, space, at, len));
+            }
+        }
+        for (owner, space, at, len) in lends {
+            self.read_lent(worker, owner, space, at, len)?;
         }
         self.report.most_held = self.report.most_held.max(self.workers[worker as usize].holding);
         Ok(())
@@ -276,7 +287,7 @@ impl<P: Program> Engine<'_, P> {
     }
 
     fn access(&self, worker: u32, space: Space, at: u64, len: u32) -> Access {
-        let clocked = space != Space::Scratch && self.clocks.as_ref().is_some_and(|clocks| clocks.watches());
+        let clocked = space != Space::Scratch && self.report.windows;
         let channel = if clocked { 0 } else { (worker % self.channels) as u8 + 1 };
         Access { space, at, len, channel, reduces: self.arithmetic.reduces }
     }
@@ -298,6 +309,7 @@ impl<P: Program> Engine<'_, P> {
         self.memories[owner as usize].read(access, |i, value| accumulate(values, first, i, value))
     }
 
+    /// Where ranks touch each other's memory, every access is looked at. Elsewhere writes alone, for what messages are still to be sent from.
     fn look_for_race(
         &mut self,
         worker: u32,
@@ -307,15 +319,39 @@ impl<P: Program> Engine<'_, P> {
         len: u32,
         write: bool,
     ) -> Result<(), Wrong> {
+        self.order(owner, space, at, |clocks, windows, cell| match (windows, write) {
+            (true, true) => clocks.write(worker, owner, cell, len),
+            (true, false) => clocks.read(worker, owner, cell, len),
+            (false, true) => clocks.overwrite(worker, owner, cell, len),
+            (false, false) => None,
+        })
+    }
+
+    /// A reader takes a message whose bytes may lie in its sender's memory until then: it reads them there.
+    fn read_lent(&mut self, worker: u32, owner: u32, space: Space, at: u64, len: u32) -> Result<(), Wrong> {
+        // Unlike a window it does not outlive its owner, whose call ends only when everybody has what it lent.
+        self.order(owner, space, at, |clocks, _, cell| clocks.lend(worker, owner, cell, len))
+    }
+
+    /// The verdict on an access that clocks find to be in no order with another one.
+    fn order(
+        &mut self,
+        owner: u32,
+        space: Space,
+        at: u64,
+        access: impl FnOnce(&mut Clocks, bool, Cell) -> Option<(usize, Epoch)>,
+    ) -> Result<(), Wrong> {
+        let windows = self.report.windows;
         let Some(clocks) = self.clocks.as_mut().filter(|clocks| clocks.watches() && space != Space::Scratch) else {
             return Ok(());
         };
         let cell = self.memories[owner as usize].layout().cell(space, at);
-        let race = if write { clocks.write(worker, owner, cell, len) } else { clocks.read(worker, owner, cell, len) };
-        match race {
-            None => Ok(()),
-            Some((i, epoch)) => Err(Wrong::Race { owner, space, element: at + i as u64, with: self.at_epoch(epoch) }),
-        }
+        let Some((i, epoch)) = access(clocks, windows, cell) else { return Ok(()) };
+        let (element, with) = (at + i as u64, self.at_epoch(epoch));
+        Err(match windows {
+            true => Wrong::Race { owner, space, element, with },
+            false => Wrong::LentOverwritten { owner, space, element, with },
+        })
     }
 
     fn read_message(

@@ -81,8 +81,8 @@ fn check_peers(step: &Step, rank: u32, world: &World) -> Result<(), Wrong> {
 #[inline]
 fn check_flags(step: &Step) -> Result<(), Wrong> {
     let any = |flags: Flags| step.flags.0 & flags.0 != 0;
-    if step.flags.0 > 127 {
-        return Err(Wrong::Malformed("it has a flag that there is not"));
+    if any(Flags::COPY) && !any(Flags::SIGNAL) {
+        return Err(Wrong::Malformed("it keeps a copy of a message that it does not publish"));
     }
     if any(Flags::AWAIT.with(Flags::RELEASE)) && !takes_messages(step) {
         return Err(Wrong::Malformed("it awaits or gives back a message and takes none"));

@@ -17,7 +17,8 @@ fn program(world: World, call: Call, lens: [u64; 3], steps: Vec<Vec<Step>>) -> L
 fn one_shot(ranks: u32) -> Listed {
     let steps = |_| {
         let all = Step::of(4).read(Space::Input, 0);
-        vec![all.put_board(), all.fold_boards().write(Space::Output, 0).also(Flags::FINISH)]
+        let post = all.put_board().also(Flags::COPY);
+        vec![post, all.fold_boards().write(Space::Output, 0).also(Flags::FINISH)]
     };
     let call = Call::new(Collective::AllReduce, DataType::F32, SUM, 0, 4);
     program(World::flat(ranks), call, [4, 4, 0], (0..ranks).map(steps).collect())
@@ -198,7 +199,7 @@ fn bad_steps() -> Vec<Bad> {
         bad("malformed", here, fold(|step| step.also(Flags::MESSAGE_FIRST))),
         bad("malformed", here, fold(|step| step.also(Flags::CREDIT))),
         bad("malformed", here, fold(|step| step.also(Flags::PLACES))),
-        bad("malformed", here, fold(|step| step.also(Flags(128)))),
+        bad("malformed", here, fold(|step| step.also(Flags::COPY))),
         bad("malformed", here, away(|step| step.read(Space::Input, 0))),
         bad("malformed", here, away(|step| step.also(Flags::FINISH))),
         bad("malformed", (0, 0), altered(one_shot(2), 0, 0, |step| step.also(Flags::AWAIT))),
@@ -253,6 +254,7 @@ fn bad_order() -> Vec<Bad> {
         bad("race", None, swapped.clone()),
         bad_in_place("race", None, swapped),
         bad("channels-share", None, two_channels),
+        bad_in_place("lent-overwritten", None, altered(one_shot(2), 0, 0, |step| step.but_not(Flags::COPY))),
         bad("outlives-owner", (1, 2), without(without(owner(), 0, 4), 1, 3)),
         bad("window-closed", (0, 0), with(owner(), 0, owner().steps[0][0][2..].to_vec())),
         bad("leaves-early", None, with(early, 1, vec![Step::of(0).take_pair(0)])),
@@ -274,7 +276,9 @@ fn bad_values() -> Vec<Bad> {
         options: Options { reproducible: true, ..Options::default() },
         ..bad("not-left-fold", None, program)
     };
-    let swap = |list: &[Step]| vec![list[0], list[1].write(Space::Output, 2), list[2].write(Space::Output, 0)];
+    let copied = |step: Step| step.also(Flags::COPY);
+    let swap =
+        |list: &[Step]| vec![copied(list[0]), copied(list[1]).write(Space::Output, 2), list[2].write(Space::Output, 0)];
     let ring = ring_all_gather(3);
     vec![
         bad("reads-unset", (0, 0), altered(scratch, 0, 0, |step| step.read(Space::Scratch, 0))),
@@ -358,7 +362,7 @@ fn every_verdict_has_a_program_that_gets_it() {
     assert_eq!(tried.len(), NAMES.len());
 }
 
-const NAMES: [&str; 36] = [
+const NAMES: [&str; 37] = [
     "call",
     "length",
     "too-large",
@@ -380,6 +384,7 @@ const NAMES: [&str; 36] = [
     "left-unread",
     "deadlock",
     "race",
+    "lent-overwritten",
     "channels-share",
     "outlives-owner",
     "leaves-early",

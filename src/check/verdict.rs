@@ -17,7 +17,7 @@ pub struct Report {
     pub most_slots: u64,
     /// Most messages that one rank held at once on one channel.
     pub most_held: u32,
-    /// Whether ranks touched each other's memory, so that races were looked for.
+    /// Whether ranks touched each other's memory.
     pub windows: bool,
 }
 
@@ -201,6 +201,17 @@ pub enum Wrong {
         /// The one access; the other is where the violation is.
         with: At,
     },
+    /// A message may be sent from where it lies, and what lies there is overwritten before every reader has it.
+    LentOverwritten {
+        /// Whose memory.
+        owner: u32,
+        /// Which buffer.
+        space: Space,
+        /// Which element.
+        element: u64,
+        /// The step that takes the message, or the write; the other is where the violation is.
+        with: At,
+    },
     /// Two channels of one rank touch one element, one of them writing; nothing orders channels.
     ChannelsShare {
         /// Which buffer.
@@ -325,6 +336,7 @@ impl Wrong {
             Wrong::LeftUnread { .. } => "left-unread",
             Wrong::Deadlock { .. } => "deadlock",
             Wrong::Race { .. } => "race",
+            Wrong::LentOverwritten { .. } => "lent-overwritten",
             Wrong::ChannelsShare { .. } => "channels-share",
             Wrong::OutlivesOwner { .. } => "outlives-owner",
             Wrong::LeavesEarly { .. } => "leaves-early",
@@ -345,6 +357,6 @@ impl Wrong {
 
     /// Races come first when several steps are wrong: what a racing program computes depends on luck, so the rest says little.
     pub(super) fn is_race(&self) -> bool {
-        matches!(self, Wrong::Race { .. } | Wrong::ChannelsShare { .. })
+        matches!(self, Wrong::Race { .. } | Wrong::LentOverwritten { .. } | Wrong::ChannelsShare { .. })
     }
 }

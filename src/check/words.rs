@@ -100,6 +100,7 @@ impl fmt::Display for Wrong {
             | Wrong::OrderDiffers { .. }
             | Wrong::NotLeftFold { .. } => self.show_result(f),
             Wrong::Race { .. }
+            | Wrong::LentOverwritten { .. }
             | Wrong::ChannelsShare { .. }
             | Wrong::OutlivesOwner { .. }
             | Wrong::LeavesEarly { .. }
@@ -148,6 +149,13 @@ impl Wrong {
                 write!(
                     f,
                     "a race with {with}: nothing orders their accesses to element {element} of the {space:?} of rank {owner}"
+                )
+            }
+            Wrong::LentOverwritten { owner, space, element, with } => {
+                write!(
+                    f,
+                    "element {element} of the {space:?} of rank {owner} may be sent from where it lies, and nothing orders this and \
+                     {with}: it is overwritten before every reader has it (the message needs a copy)"
                 )
             }
             Wrong::ChannelsShare { space, element } => {

@@ -2,11 +2,13 @@
 
 use crate::error::{Error, Result};
 use crate::exec::{Poll, Request, Session};
-use crate::plan::Tuning;
+use crate::plan::{Plan, Tuning};
 use crate::transport::local::LocalLinks;
+use crate::transport::mixed::MixedLinks;
 use crate::transport::shm::ShmLinks;
 use crate::transport::tcp::TcpLinks;
 use crate::transport::{Blocked, Watch};
+use crate::types::Call;
 
 /// What a communicator needs of a session.
 pub trait Engine: Send {
@@ -18,8 +20,8 @@ pub trait Engine: Send {
     fn perform(&mut self, request: &Request) -> Result<()>;
     /// Several that go on side by side, to the end of all.
     fn perform_together(&mut self, requests: &[Request]) -> Result<()>;
-    /// Puts an operation behind those under way.
-    fn submit(&mut self, request: &Request) -> Result<()>;
+    /// Puts one of several operations behind those under way, before `finish` or `poll`.
+    fn collect(&mut self, request: &Request) -> Result<()>;
     /// Does what can be done now.
     fn poll(&mut self) -> Result<Poll>;
     /// Everything that was submitted, to its end.
@@ -34,6 +36,8 @@ pub trait Engine: Send {
     fn abort(&mut self, reason: &str) -> Error;
     /// The error that ended the communicator.
     fn failure(&self) -> Option<Error>;
+    /// The plan that this rank follows for a call.
+    fn plan(&self, call: &Call) -> Result<Plan>;
     /// Changes how plans are chosen.
     fn retune(&mut self, change: &mut dyn FnMut(&mut Tuning));
     /// Gives back staging memory that nobody is using.
@@ -65,6 +69,16 @@ impl GiveBack for TcpLinks {
     }
 }
 
+impl GiveBack for MixedLinks {
+    fn give_back(&mut self) {
+        self.near().give_back()
+    }
+
+    fn part(&mut self) {
+        self.far().part()
+    }
+}
+
 impl<L: Watch + GiveBack + Send> Engine for Session<L> {
     fn rank(&self) -> u32 {
         self.links_ref().rank()
@@ -82,8 +96,8 @@ impl<L: Watch + GiveBack + Send> Engine for Session<L> {
         Session::perform_together(self, requests)
     }
 
-    fn submit(&mut self, request: &Request) -> Result<()> {
-        Session::submit(self, request)
+    fn collect(&mut self, request: &Request) -> Result<()> {
+        Session::collect(self, request)
     }
 
     fn poll(&mut self) -> Result<Poll> {
@@ -112,6 +126,10 @@ impl<L: Watch + GiveBack + Send> Engine for Session<L> {
 
     fn failure(&self) -> Option<Error> {
         Session::failure(self).cloned()
+    }
+
+    fn plan(&self, call: &Call) -> Result<Plan> {
+        Session::plan(self, call)
     }
 
     fn retune(&mut self, change: &mut dyn FnMut(&mut Tuning)) {

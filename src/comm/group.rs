@@ -69,7 +69,7 @@ impl<'c> Group<'c, '_> {
         let mut refused = Ok(());
         for (on, request) in self.requests.drain(..) {
             let at = communicators.iter().position(|communicator| std::ptr::eq(&*communicator.shared, &*on.shared));
-            refused = refused.and(engines[at.unwrap_or(0)].submit(&request));
+            refused = refused.and(engines[at.unwrap_or(0)].collect(&request));
         }
         // What was taken runs to its end even if something else was refused: no engine may keep a borrowed buffer.
         let ran = match engines.as_mut_slice() {

@@ -33,7 +33,7 @@ pub use work::{Scope, ScopedWork, StableBuffer, Work};
 
 use crate::error::{Error, Result};
 use crate::exec::{Element, Request};
-use crate::plan::World;
+use crate::plan::{Plan, World};
 use crate::sys::biased::{Biased, Held};
 use crate::sys::fork;
 use crate::transport::shm::Heaps;
@@ -122,10 +122,16 @@ impl Communicator {
         &self.shared.name
     }
 
-    /// The domain of each rank: ranks of one domain share a cache or the memory of a NUMA node, by [`crate::Config::domains`] or as it
-    /// was found at the start. All are in domain 0 where nobody is known to be nearer than others.
+    /// The domain of each rank: ranks of one domain share a cache, the memory of a NUMA node or a host, by [`crate::Config::domains`] or as it
+    /// was found at the start. Rings visit domains in the order of these numbers. All are in domain 0 where nobody is known to be nearer
+    /// than others.
     pub fn domains(&self) -> Vec<usize> {
         (0..self.size()).map(|rank| self.shared.world.seat(rank as u32).0 as usize).collect()
+    }
+
+    /// The plan that this communicator follows for a call, with why ([`Plan::explain`]).
+    pub fn plan(&self, call: &Call) -> Result<Plan> {
+        self.shared.lock().plan(call)
     }
 
     /// The error that ended this communicator, if one did; without waiting for what is under way.

@@ -3,6 +3,8 @@
 //! A rank that is bound to processors of one cache, or of one NUMA node, belongs to that domain. One that may run anywhere is near nobody
 //! in particular: the scheduler moves it while plans stay as they are. Then all ranks are in one domain, and `ringtree doctor` tells
 //! how to bind them. What counts is the binding at the start; a rank that is bound later is taken as it was.
+//!
+//! Where there are several hosts, these are the domains, and come in an order that keeps those of a rack together.
 
 use super::setup::processor_mask;
 use crate::config::Domains;
@@ -10,6 +12,7 @@ use crate::error::Result;
 use crate::plan::World;
 use crate::topo::detect::{Home, home};
 use crate::topo::graph::CpuSet;
+use crate::topo::site::{Mark, Order};
 use std::path::Path;
 
 /// In place of a cache's or a node's number: the rank does not know it.
@@ -40,10 +43,27 @@ pub(super) fn chosen(domains: &Domains, homes: &[[u32; 2]]) -> Result<World> {
     })
 }
 
-/// The world of ranks on those hosts, between which there are sockets alone.
-pub(super) fn of_hosts(domains: &Domains, hosts: &[u32]) -> Result<World> {
-    let homes: Vec<[u32; 2]> = hosts.iter().map(|host| [*host, UNKNOWN]).collect();
-    chosen(domains, &homes)
+/// The world of ranks on those hosts, between which there are sockets alone, and which are there in their site.
+pub(super) fn of_hosts(domains: &Domains, hosts: &[u32], marks: &[Mark]) -> Result<World> {
+    let size = hosts.len() as u32;
+    domains.check(size)?;
+    let world = match domains {
+        Domains::Flat => World::flat(size),
+        Domains::Sizes(sizes) => World::domains(sizes),
+        Domains::Auto => World::from_domains(hosts),
+    };
+    Ok(useful(on_site(&world, marks)))
+}
+
+/// The same domains in the order in which rings visit them; a domain is where its lowest rank is.
+fn on_site(world: &World, marks: &[Mark]) -> World {
+    let mark_of = |domain: u32| world.domain(domain).get(0).and_then(|rank| marks.get(rank as usize));
+    let order = Order::of(
+        &(0..world.domain_count()).map(|domain| mark_of(domain).copied().unwrap_or_default()).collect::<Vec<_>>(),
+    );
+    let turns = order.turns();
+    let domain_of: Vec<u32> = (0..world.size()).map(|rank| turns[world.seat(rank).0 as usize]).collect();
+    World::in_order(&domain_of, &order.borders)
 }
 
 /// The world of ranks that are in no particular place: threads, which their program may move as it likes.
@@ -53,19 +73,28 @@ pub(super) fn of_threads(domains: &Domains, size: u32) -> Result<World> {
 
 /// The world of some ranks of another one: each keeps its domain.
 pub(super) fn of_members(parent: &World, members: &[usize]) -> World {
-    let domain_of: Vec<u32> = members.iter().map(|member| parent.seat(*member as u32).0).collect();
-    useful(World::from_domains(&domain_of))
+    useful(part(parent, members))
 }
 
-/// Domains of one rank each tell nothing: no link is better than another.
+/// The same where ranks are on several hosts, which are there in their site.
+pub(super) fn of_members_on_hosts(parent: &World, members: &[usize], marks: &[Mark]) -> World {
+    useful(on_site(&part(parent, members), marks))
+}
+
+fn part(parent: &World, members: &[usize]) -> World {
+    World::from_domains(&members.iter().map(|member| parent.seat(*member as u32).0).collect::<Vec<_>>())
+}
+
+/// Domains of one rank each tell nothing, unless there is an order to visit them in: no link is better than another.
 fn useful(world: World) -> World {
     let alone = (0..world.domain_count()).all(|domain| world.domain(domain).len() < 2);
-    if alone { World::flat(world.size()) } else { world }
+    if alone && !world.has_order() { World::flat(world.size()) } else { world }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::topo::site::Location;
 
     fn auto(caches: &[u32], nodes: &[u32]) -> World {
         let homes: Vec<[u32; 2]> = caches.iter().zip(nodes).map(|(cache, node)| [*cache, *node]).collect();
@@ -102,6 +131,32 @@ mod tests {
         assert!(chosen(&Domains::Sizes(vec![1, 2]), &homes).is_err());
         assert_eq!(of_threads(&Domains::Auto, 4).unwrap(), World::flat(4));
         assert_eq!(of_threads(&Domains::Sizes(vec![2, 2]), 4).unwrap(), World::domains(&[2, 2]));
+    }
+
+    fn marks(locations: &[&str]) -> Vec<Mark> {
+        locations.iter().map(|text| text.parse::<Location>().unwrap().mark()).collect()
+    }
+
+    #[test]
+    fn hosts_are_visited_rack_by_rack_and_racks_are_known() {
+        let racks = marks(&["a", "a", "b", "a", "b", "c"]);
+        let world = of_hosts(&Domains::Auto, &[0, 0, 1, 2, 3, 4], &racks).unwrap();
+        assert_eq!(world, World::in_order(&[0, 0, 2, 1, 3, 4], &[vec![0, 2, 4]]));
+        assert_eq!(of_hosts(&Domains::Flat, &[0, 0, 1, 2, 3, 4], &racks).unwrap(), World::flat(6));
+        let sizes = of_hosts(&Domains::Sizes(vec![2, 1, 3]), &[0, 0, 1, 2, 3, 4], &racks).unwrap();
+        assert_eq!(sizes, World::in_order(&[0, 0, 2, 1, 1, 1], &[vec![0, 2]]));
+    }
+
+    #[test]
+    fn hosts_of_one_rank_have_an_order_where_racks_are_known_and_none_where_not() {
+        let unknown = vec![Mark::default(); 4];
+        assert_eq!(of_hosts(&Domains::Auto, &[0, 1, 2, 3], &unknown).unwrap(), World::flat(4));
+        let world = of_hosts(&Domains::Auto, &[0, 1, 2, 3], &marks(&["a", "b", "a", "b"])).unwrap();
+        assert_eq!(world, World::in_order(&[0, 2, 1, 3], &[vec![0, 2]]));
+        let members = |members: &[usize], racks: &[&str]| of_members_on_hosts(&world, members, &marks(racks));
+        assert_eq!(members(&[3, 2, 1, 0], &["b", "a", "b", "a"]), World::in_order(&[0, 2, 1, 3], &[vec![0, 2]]));
+        assert_eq!(members(&[1, 3], &["b", "b"]), World::flat(2), "one rack");
+        assert_eq!(of_hosts(&Domains::Auto, &[0; 4], &unknown).unwrap(), World::flat(4));
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! Communicators whose ranks are processes: they meet (`boot`), agree on what must be the same everywhere, and map one segment.
 
-use super::hosts::join_over_sockets;
+use super::hosts::{can_protect, join_over_hosts, no_device};
 use super::setup::over_shm;
 use super::split::Parent;
 use super::{Communicator, neighbours, setup};
-use crate::boot::{BootConfig, Known, Meeting, Rendezvous, UniqueId, join, join_knowing};
-use crate::config::{Config, Fetch, Transport};
+use crate::boot::{BootConfig, Known, Launch, Meeting, Rendezvous, UniqueId, join, join_knowing};
+use crate::config::{Config, Fetch, Protection, Transport};
 use crate::error::{Error, Result};
+use crate::plan::Costs;
+use crate::topo::site::{MOST_DIMENSIONS, MOST_LEVELS, Mark};
 use crate::transport::Watch;
 use crate::transport::shm::{Budget, Segment, ShmLinks, Shown};
 use bytemuck::{Pod, Zeroable};
@@ -37,11 +39,21 @@ pub(super) struct Card {
     cache: u64,
     /// Which links: it must agree.
     transport: u64,
+    /// Of what links cost by its profile: it must agree.
+    costs: u64,
+    /// [`Config::protection`]: it must agree.
+    protection: u64,
+    /// Whether this rank has an RDMA device that is ready, where that was asked for.
+    has_rdma: u64,
+    /// Where the host of this rank is in its site.
+    groups: [u64; MOST_LEVELS],
+    coordinates: [u32; MOST_DIMENSIONS],
+    dimensions: u32,
     /// For the others to see whether they can copy from this process's memory.
     shown: Shown,
 }
 
-const FORMAT: u64 = 4;
+const FORMAT: u64 = 8;
 
 /// From how many bytes on, of all that a rank sends at a time, ranks that share processors copy from each other: where what all ranks send,
 /// what lies in slots and what they receive don't fit in the last-level cache together. Within it slots are faster, since shuttles; beyond
@@ -87,11 +99,25 @@ impl Communicator {
         let mut boot = BootConfig::from_env()?;
         boot.timeout = config.init_timeout;
         boot.one_host |= launch.is_one_host();
+        require_secret(config, &boot, &launch)?;
         let id = crate::boot::meet(&launch, &boot)?;
         let creator = if matches!(launch.meeting, Meeting::Id(_)) { None } else { Some(0) };
         let known = Known { creator, ..Known::nothing() };
         meet(join_knowing(&id, launch.rank, launch.size, &boot, known)?, config, None).map(Some)
     }
+}
+
+/// Refuses to encrypt with keys that everybody on the network could know: without a secret of the job's own, the launcher's channel carries
+/// the id from which they follow.
+pub(super) fn require_secret(config: &Config, boot: &BootConfig, launch: &Launch) -> Result<()> {
+    let is_told = boot.one_host || launch.size == 1 || matches!(launch.meeting, Meeting::Id(_));
+    if config.protection != Protection::Encrypted || boot.secret.is_some() || is_told {
+        return Ok(());
+    }
+    Err(Error::Choice {
+        what: "RINGTREE_PROTECTION is encrypted, and the job has no secret from which keys could follow".into(),
+        advice: "Set RINGTREE_SECRET_FILE (or RINGTREE_SECRET) to the same secret on all ranks".into(),
+    })
 }
 
 /// From the meeting to the communicator; whatever fails here is told to all.
@@ -123,8 +149,12 @@ fn share(meeting: &mut Rendezvous, config: &Config, parent: Option<&Parent>) -> 
             advice: "Choose 'shm' or 'auto', or use Communicator::local".into(),
         });
     }
-    let cards = meeting.all_gather(bytemuck::bytes_of(&Card::own(config)))?;
+    can_protect(config)?;
+    let cards = meeting.all_gather(bytemuck::bytes_of(&Card::own(config)?))?;
     let cards = read_cards(&cards)?;
+    if let (Transport::Verbs, Some(without)) = (config.transport, cards.iter().position(|card| card.has_rdma == 0)) {
+        return Err(no_device(without));
+    }
     let far = (0..size).find(|peer| !meeting.same_host(*peer));
     match (config.transport, far) {
         (Transport::Shm, Some(far)) => {
@@ -133,36 +163,48 @@ fn share(meeting: &mut Rendezvous, config: &Config, parent: Option<&Parent>) -> 
                     "RINGTREE_TRANSPORT is shm, and rank {far} is on another host than rank {rank} {}",
                     "(or in another pid namespace, or of another user)"
                 ),
-                advice: "Choose 'auto' or 'tcp'".into(),
+                advice: "Choose 'auto' (shared memory within a host, sockets between hosts) or 'tcp'".into(),
             });
         }
-        (Transport::Tcp, _) | (_, Some(_)) => return join_over_sockets(meeting, config, &cards, parent),
+        (Transport::Tcp | Transport::Verbs, _) | (_, Some(_)) => {
+            return join_over_hosts(meeting, config, &cards, parent);
+        }
         _ => {}
     }
     let world = match parent {
         Some(parent) => parent.world(),
         None => neighbours::chosen(&config.domains, &cards.iter().map(|card| card.home).collect::<Vec<_>>())?,
     };
-    let ranks = size as u32;
     let everybody: Vec<usize> = (0..size).collect();
-    let segment = if rank == 0 {
-        let segment = Segment::create(ranks)?;
-        if let (Some(file), true) = (segment.file(), size > 1) {
-            meeting.share_fd(&everybody, file.as_fd())?;
-        }
-        segment
-    } else {
-        Segment::adopt(meeting.receive_fd(0)?, ranks)?
+    let segment = match segment_of(meeting, &everybody)? {
+        Some(segment) => segment,
+        None => Arc::new(Segment::create(size as u32)?),
     };
     let own = std::process::id() as i32;
     let pids: Vec<i32> = (0..size).map(|peer| meeting.peer_pid(peer).unwrap_or(own)).collect();
-    let mut links = ShmLinks::new(Arc::new(segment), rank as u32, &world, Budget::process().clone());
+    let mut links = ShmLinks::new(segment, rank as u32, &world, Budget::process().clone());
     links.watch(&pids);
     links.share_processors(processors(cards.iter()));
     let fetch_from = agree_on_fetching(meeting, &links, config, &cards)?;
     links.allow_fetching(fetch_from);
     let windows = parent.is_some_and(|parent| parent.lend(&mut links));
     Ok(over_shm(links, config, &world, windows))
+}
+
+/// The segment that these ranks of this host share, among which this one is; nothing for a rank that is alone.
+pub(super) fn segment_of(meeting: &mut Rendezvous, ranks: &[usize]) -> Result<Option<Arc<Segment>>> {
+    let (first, size) = (ranks[0], ranks.len() as u32);
+    if size < 2 {
+        return Ok(None);
+    }
+    if meeting.rank() != first {
+        return Segment::adopt(meeting.receive_fd(first)?, size).map(Arc::new).map(Some);
+    }
+    let segment = Segment::create(size)?;
+    if let Some(file) = segment.file() {
+        meeting.share_fd(ranks, file.as_fd())?;
+    }
+    Ok(Some(Arc::new(segment)))
 }
 
 /// From how many bytes on the ranks copy from each other's private memory; 0: never. The same on all.
@@ -184,11 +226,20 @@ fn agree_on_fetching(meeting: &mut Rendezvous, links: &ShmLinks, config: &Config
 }
 
 impl Card {
-    fn own(config: &Config) -> Card {
+    /// Where the host of that rank is.
+    pub(super) fn mark(&self) -> Mark {
+        Mark::new(self.groups, self.coordinates, self.dimensions)
+    }
+
+    fn own(config: &Config) -> Result<Card> {
+        let asked = config.transport == Transport::Verbs;
+        let has_rdma = asked && !super::hosts::nics(config, &BootConfig::from_env()?).is_empty();
         let mask = setup::processor_mask();
         let allowed: u32 = mask.iter().map(|word| word.count_ones()).sum();
         let usable = std::thread::available_parallelism().map_or(allowed, |cores| cores.get() as u32);
-        Card {
+        let mark = config.location.mark();
+        let (coordinates, dimensions) = mark.coordinates();
+        Ok(Card {
             format: FORMAT,
             reproducible: u32::from(config.reproducible),
             algorithm: config.algorithm.map_or(0, |algorithm| algorithm as u32 + 1),
@@ -204,8 +255,14 @@ impl Card {
             },
             cache: setup::cache_bytes() as u64,
             transport: config.transport as u64,
+            costs: config.costs.as_deref().unwrap_or(Costs::built_in()).digest(),
+            protection: config.protection as u64,
+            has_rdma: u64::from(has_rdma),
+            groups: mark.levels(),
+            coordinates,
+            dimensions,
             shown: Shown::own(),
-        }
+        })
     }
 }
 
@@ -231,6 +288,9 @@ fn read_cards(cards: &[Vec<u8>]) -> Result<Vec<Card>> {
             ("RINGTREE_DOMAINS", card.domains, first.domains),
             ("RINGTREE_FETCH", card.fetch, first.fetch),
             ("RINGTREE_TRANSPORT", card.transport, first.transport),
+            // What it says, not where it lies.
+            ("RINGTREE_PROFILE", card.costs, first.costs),
+            ("RINGTREE_PROTECTION", card.protection, first.protection),
         ] {
             if theirs != ours {
                 return Err(Error::start(

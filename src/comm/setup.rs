@@ -1,13 +1,14 @@
 //! How a communicator comes to be, and how it goes.
 
 use super::engine::Engine;
-use super::hosts::over_sockets;
+use super::hosts::{Crowd, Far, can_protect, nics, no_device};
 use super::split::Kind;
 use super::{Communicator, Shared, neighbours};
+use crate::boot::BootConfig;
 use crate::config::{Config, Fetch, Transport};
 use crate::error::{Error, Result};
 use crate::exec::{Session, Settings, USUAL_CACHE};
-use crate::plan::{MIN_SLOTS, Tuning, World};
+use crate::plan::{MIN_SLOTS, Medium, Tuning, World};
 use crate::sys::process::Watched;
 use crate::topo::detect::last_level_cache;
 use crate::transport::local::{LocalDoor, LocalLinks};
@@ -47,33 +48,55 @@ impl Door for LocalDoor {
     }
 }
 
-struct ShmDoor {
+pub(super) struct ShmDoor {
     segment: Arc<Segment>,
+    /// This rank, and its number in the segment.
     rank: u32,
-    /// The other ranks' processes.
+    place: u32,
+    /// The other ranks' processes, each at the number of its rank.
     processes: Vec<Option<Arc<Watched>>>,
+}
+
+impl ShmDoor {
+    /// Of links between all ranks.
+    fn of_all(links: &ShmLinks) -> ShmDoor {
+        ShmDoor::of_some(links, &(0..links.size()).collect::<Vec<_>>())
+    }
+
+    /// Of links between these ranks, in the order of their numbers in the segment.
+    pub(super) fn of_some(links: &ShmLinks, ranks: &[u32]) -> ShmDoor {
+        let mut processes = vec![None; ranks.iter().max().map_or(0, |last| *last as usize + 1)];
+        for (place, rank) in ranks.iter().enumerate() {
+            processes[*rank as usize] = links.process(place as u32).map(|process| Watched::open(process.pid()));
+        }
+        let place = links.rank();
+        ShmDoor { segment: links.segment().clone(), rank: ranks[place as usize], place, processes }
+    }
+
+    /// Ends the communicator for all ranks of this host.
+    pub(super) fn spread(&self, abort: &Abort) {
+        if !self.segment.is_inherited() {
+            self.segment.abort(abort);
+        }
+    }
 }
 
 impl Door for ShmDoor {
     fn abort(&self, reason: &str) {
-        if self.segment.is_inherited() {
-            return;
-        }
-        let abort =
-            Abort { by: self.rank, kind: Abort::CALLED, culprit: self.rank, other: self.rank, text: reason.into() };
-        self.segment.abort(&abort);
+        let (by, text) = (self.rank, reason.into());
+        self.spread(&Abort { by, kind: Abort::CALLED, culprit: by, other: by, text });
     }
 
     fn leave(&self) {
         if self.segment.is_inherited() {
             return;
         }
-        self.segment.status(self.rank).set_life(Life::Left);
+        self.segment.status(self.place).set_life(Life::Left);
         self.segment.wake_all();
     }
 
     fn end_because(&self, error: &Error) {
-        self.segment.abort(&abort_because(self.rank, error));
+        self.spread(&abort_because(self.rank, error));
     }
 
     fn ended(&self, ranks: &[usize]) -> Option<(usize, String)> {
@@ -124,14 +147,24 @@ impl Communicator {
             .ok()
             .filter(|ranks| (1..=4096).contains(ranks))
             .ok_or_else(|| Error::misuse(format!("a communicator of {size} threads"), "Ask for 1 to 4096"))?;
+        can_protect(config)?;
         let world = neighbours::of_threads(&config.domains, ranks)?;
         if config.transport == Transport::Local {
             let links = LocalLinks::world_of(&world, MIN_SLOTS);
             return Ok(links.into_iter().map(|links| over_reference(links, config, &world)).collect());
         }
-        if config.transport == Transport::Tcp {
+        if matches!(config.transport, Transport::Tcp | Transport::Verbs) {
+            let nics = nics(config, &BootConfig::from_env()?);
+            if config.transport == Transport::Verbs && nics.is_empty() {
+                return Err(no_device(0));
+            }
             let offices = tcp::world(ranks, config.init_timeout)?;
-            return Ok(offices.into_iter().map(|office| over_sockets(office, config, &world, None)).collect());
+            let (world, crowd, media) = (&world, Crowd::of_threads(ranks), [Medium::Loopback; 2]);
+            let far = |office| {
+                let nics = nics.clone();
+                Far { office, config, world, crowd, kind: Kind::Sockets, media, nics }
+            };
+            return Ok(offices.into_iter().map(|office| far(office).over_sockets()).collect());
         }
         let segment = Arc::new(Segment::private(ranks)?);
         Ok((0..ranks)
@@ -204,10 +237,8 @@ pub(super) fn over_shm(links: ShmLinks, config: &Config, world: &World, windows:
     };
     let mut settings = settings(config, world, windows, processors);
     settings.tuning.fetch_from = fetch_from;
-    let watched = |rank| links.process(rank).map(|process| Watched::open(process.pid()));
-    let processes = (0..segment.ranks()).map(watched).collect();
+    let door = Arc::new(ShmDoor::of_all(&links));
     let engine = Box::new(Session::new(links, settings));
-    let door = Arc::new(ShmDoor { segment, rank, processes });
     Communicator::over(Parts { engine, door, heap, heaps, windows, kind, world: world.clone(), config: config.clone() })
 }
 
@@ -229,6 +260,7 @@ pub(super) fn settings(config: &Config, world: &World, windows: bool, cores: u32
         reproducible: config.reproducible,
         windows,
         cores,
+        costs: config.costs.clone(),
         ..Tuning::default()
     };
     Settings {

@@ -7,7 +7,7 @@
 //!   barrier                 ──> processes only: whoever is gone by now is named by all, also by those who could not meet without it
 //! ```
 
-use super::hosts::over_sockets;
+use super::hosts::{Crowd, Far, nics};
 use super::processes::meet;
 use super::requests::Requests;
 use super::setup::over_shm;
@@ -15,7 +15,8 @@ use super::{Communicator, neighbours, setup};
 use crate::boot::{BootConfig, Known, UniqueId, join_knowing};
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::plan::{Algorithm, MIN_SLOTS, World};
+use crate::plan::{Algorithm, MIN_SLOTS, Medium, World};
+use crate::topo::site::Mark;
 use crate::transport::local::LocalLinks;
 use crate::transport::shm::{Budget, Segment, ShmLinks};
 use crate::transport::tcp;
@@ -109,6 +110,11 @@ impl Parent<'_> {
     /// Which members are near each other.
     pub(super) fn world(&self) -> World {
         neighbours::of_members(&self.of.shared.world, self.members)
+    }
+
+    /// The same where members are on several hosts, which are there in their site.
+    pub(super) fn world_on_hosts(&self, marks: &[Mark]) -> World {
+        neighbours::of_members_on_hosts(&self.of.shared.world, self.members, marks)
     }
 
     /// Lets registered memory of the parent serve the child. Whether there is any.
@@ -218,7 +224,11 @@ impl Kind {
                 None => Err(refused()),
             },
             Made::Sockets(offices) => match offices.get_mut(rank).and_then(Option::take) {
-                Some(office) => Ok(over_sockets(office, config, &world, None)),
+                Some(office) => {
+                    let (crowd, media) = (Crowd::of_threads(world.size()), [Medium::Loopback; 2]);
+                    let nics = nics(config, &BootConfig::from_env()?);
+                    Ok(Far { office, config, world: &world, crowd, kind: self, media, nics }.over_sockets())
+                }
                 None => Err(refused()),
             },
         };

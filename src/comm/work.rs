@@ -140,7 +140,7 @@ fn run_all(shared: &Shared, requests: Vec<Request>) -> Result<()> {
     let mut engine = shared.lock();
     let mut refused = Ok(());
     for request in requests {
-        refused = refused.and(engine.submit(&request));
+        refused = refused.and(engine.collect(&request));
     }
     let ran = engine.finish();
     refused.and(ran)

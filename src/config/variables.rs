@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::exec::kernel::Level;
 
 /// What users set.
-pub const SETTINGS: [&str; 13] = [
+pub const SETTINGS: [&str; 25] = [
     "RINGTREE_TIMEOUT",
     "RINGTREE_INIT_TIMEOUT",
     "RINGTREE_REPRODUCIBLE",
@@ -17,15 +17,27 @@ pub const SETTINGS: [&str; 13] = [
     "RINGTREE_TRANSPORT",
     "RINGTREE_FETCH",
     "RINGTREE_DOMAINS",
+    "RINGTREE_SITE",
+    "RINGTREE_LOCATION",
+    "RINGTREE_LOCATION_FROM",
+    "RINGTREE_PROFILE",
+    "RINGTREE_PROTECTION",
     "RINGTREE_SIMD",
+    "RINGTREE_HOST",
     "RINGTREE_ADDRESS",
+    "RINGTREE_INTERFACE",
+    "RINGTREE_FAMILY",
+    "RINGTREE_SOCKETS",
+    "RINGTREE_HCA",
+    "RINGTREE_GID_INDEX",
+    "RINGTREE_RDMA",
     "RINGTREE_SECRET",
     "RINGTREE_SECRET_FILE",
 ];
 
-/// What launchers set.
-const OF_LAUNCHERS: [&str; 5] =
-    ["RINGTREE_RANK", "RINGTREE_SIZE", "RINGTREE_LOCAL_RANK", "RINGTREE_LOCAL_SIZE", "RINGTREE_ID"];
+/// What launchers set, and what the command line reads.
+const OF_LAUNCHERS: [&str; 6] =
+    ["RINGTREE_LOG", "RINGTREE_RANK", "RINGTREE_SIZE", "RINGTREE_LOCAL_RANK", "RINGTREE_LOCAL_SIZE", "RINGTREE_ID"];
 
 /// The names among these that look like settings and are none.
 pub fn unknown_settings(names: impl IntoIterator<Item = String>) -> Vec<String> {
@@ -67,7 +79,8 @@ mod tests {
 
     #[test]
     fn every_setting_with_nonsense_in_it_is_named() {
-        for name in SETTINGS {
+        // Any text names a host.
+        for name in SETTINGS.into_iter().filter(|name| *name != "RINGTREE_HOST") {
             let value = if name == "RINGTREE_SECRET" { " " } else { "no such thing" };
             let errors = wrong(&[(name, value), ("RINGTREE_FETCH", "off")]);
             let found = errors.len() == 1 && errors[0].starts_with(name);

@@ -289,21 +289,16 @@ fn message_len(context: &Context, step: &Step) -> usize {
 /// From so many bytes on it is worth a question whether a message can be sent from, or put to, its place in the caller's memory.
 pub(super) const WHERE_IT_LIES: usize = 4096;
 
-/// Where the bytes of a step's message lie once the step is done, if they stay there until the call ends: in the caller's memory, which
-/// a plan overwrites only with what was made of them.
+/// Where the bytes of a step's message lie in the caller's memory once the step is done, if they stay there until everybody has them.
 #[inline(always)]
 fn lendable(context: &Context, step: &Step, len: usize) -> Option<*mut u8> {
-    if len < WHERE_IT_LIES || !step.flags.has(Flags::SIGNAL) || step.flags.has(Flags::PLACES) {
+    if len < WHERE_IT_LIES {
         return None;
     }
-    match (step.dst(), step.take) {
-        (Space::Output, _) => Some(context.local(Space::Output, step.dst_at)),
-        (Space::Nothing, Take::Nothing) if step.src() == Space::Input || step.src() == Space::Output => {
-            let changes = step.flags.has(Flags::FINISH) || context.kernel.is_some_and(|kernel| kernel.needs_scaling());
-            (!changes).then(|| context.local(step.src(), step.src_at))
-        }
-        _ => None,
-    }
+    let (space, at) = step.lends()?;
+    // What a kernel multiplies is another one in the message.
+    let scales = step.dst() == Space::Nothing && context.kernel.is_some_and(|kernel| kernel.needs_scaling());
+    (!scales).then(|| context.local(space, at))
 }
 
 /// Where a step's message is copied to as it is, all of it.

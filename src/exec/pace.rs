@@ -16,7 +16,8 @@ const SPINS_ALONE: u32 = 1500;
 /// The same when ranks share processors. A message that is just crossing from the other core takes about 100 ns.
 const SPINS_CROWDED: u32 = 4;
 
-/// Yields between two looks at the clock.
+/// Yields before the first look at the clock, and between two of them: where there is no clock without a system call, it costs as much as
+/// a yield.
 const YIELDS_PER_LOOK: u32 = 16;
 
 /// After this long without progress a rank sleeps.
@@ -72,7 +73,7 @@ impl Pace {
             self.spins += 1;
             return Patience::Spin;
         }
-        if !self.asked || self.yields >= YIELDS_PER_LOOK {
+        if self.yields >= YIELDS_PER_LOOK {
             self.asked = true;
             self.yields = 0;
             return Patience::Clock;
@@ -103,6 +104,9 @@ mod tests {
         let mut pace = Pace::new(2, 2, Duration::from_secs(1));
         for _ in 0..SPINS_ALONE {
             assert_eq!(pace.advise(), Patience::Spin);
+        }
+        for _ in 0..YIELDS_PER_LOOK {
+            assert_eq!(pace.advise(), Patience::Yield);
         }
         assert_eq!(pace.advise(), Patience::Clock);
         assert_eq!(pace.after(Duration::ZERO), Patience::Yield);

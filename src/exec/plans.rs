@@ -125,25 +125,33 @@ impl PlanCache {
     }
 }
 
-fn make(settings: &Settings, rank: u32, call: &Call) -> Result<Planned> {
-    let build = |tuning: &Tuning| {
-        Plan::new(&settings.world, call, tuning).map(Arc::new).map_err(|refusal| Error::Choice {
-            what: format!("{} of {} {}: {refusal}", call.collective, call.count, call.dtype),
-            advice:
-                "Unset RINGTREE_ALGORITHM and RINGTREE_CHUNK, or choose what can be followed; `ringtree plan` lists it"
-                    .into(),
-        })
-    };
-    let mut tuning = settings.tuning.clone();
-    let plan = match build(&tuning) {
+fn build(settings: &Settings, call: &Call, tuning: &Tuning) -> Result<Plan> {
+    Plan::new(&settings.world, call, tuning).map_err(|refusal| Error::Choice {
+        what: format!("{} of {} {}: {refusal}", call.collective, call.count, call.dtype),
+        advice: "Unset RINGTREE_ALGORITHM and RINGTREE_CHUNK, or choose what can be followed; `ringtree plan` lists it"
+            .into(),
+    })
+}
+
+/// The plan that is followed for a call.
+pub(super) fn plan(settings: &Settings, call: &Call) -> Result<Plan> {
+    let tuning = &settings.tuning;
+    match build(settings, call, tuning) {
         // Whoever forces an algorithm that knows no barriers means the calls that move data.
-        Err(_) if call.collective == Collective::Barrier => build(&Tuning { algorithm: None, ..tuning.clone() })?,
-        built => built?,
-    };
+        Err(_) if call.collective == Collective::Barrier => {
+            build(settings, call, &Tuning { algorithm: None, ..tuning.clone() })
+        }
+        built => built,
+    }
+}
+
+fn make(settings: &Settings, rank: u32, call: &Call) -> Result<Planned> {
+    let plan = Arc::new(plan(settings, call)?);
+    let mut tuning = settings.tuning.clone();
     let without_windows = if plan.algorithm() == Algorithm::Owner {
         (tuning.windows, tuning.fetch_from) = (false, 0);
         tuning.algorithm = None;
-        Some(build(&tuning)?)
+        Some(Arc::new(build(settings, call, &tuning)?))
     } else {
         None
     };

@@ -9,7 +9,7 @@ use super::point::{Advance, Direction, Point, Post};
 use super::request::Request;
 use super::short::Errand;
 use crate::error::{Error, Result};
-use crate::plan::{Tuning, World};
+use crate::plan::{Plan, Tuning, World};
 use crate::transport::{Blocked, Entered, Watch};
 use crate::types::{Call, ReduceOp, Reduction};
 use std::collections::VecDeque;
@@ -139,6 +139,11 @@ impl<L: Watch> Session<L> {
         &self.settings
     }
 
+    /// The plan that this rank follows for a call.
+    pub fn plan(&self, call: &Call) -> Result<Plan> {
+        super::plans::plan(&self.settings, call)
+    }
+
     /// Changes how plans are chosen from now on; all ranks must do the same between the same calls.
     pub fn retune(&mut self, change: impl FnOnce(&mut Tuning)) {
         change(&mut self.settings.tuning);
@@ -157,6 +162,15 @@ impl<L: Watch> Session<L> {
 
     /// Puts an operation behind those under way. What can't be done is refused here, before anything of it is sent.
     pub fn submit(&mut self, request: &Request) -> Result<()> {
+        self.take(request, false)
+    }
+
+    /// The same for one of several, before `finish`.
+    pub fn collect(&mut self, request: &Request) -> Result<()> {
+        self.take(request, true)
+    }
+
+    fn take(&mut self, request: &Request, more: bool) -> Result<()> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
@@ -173,19 +187,26 @@ impl<L: Watch> Session<L> {
                 Self::kernel(&self.settings, call, *op)?;
                 self.waiting.push_back(request.clone());
             }
-            Request::Send { to, count, dtype, at } => return self.start_point(Point::send(*to, *at, *count, *dtype)),
+            Request::Send { to, count, dtype, at } => {
+                return self.start_point(Point::send(*to, *at, *count, *dtype), more);
+            }
             Request::Receive { from, count, dtype, at } => {
-                return self.start_point(Point::receive(*from, *at, *count, *dtype));
+                return self.start_point(Point::receive(*from, *at, *count, *dtype), more);
             }
         }
         Ok(())
     }
 
     /// A send or receive that waits for no other one moves its first chunk now, which may be all of it.
-    fn start_point(&mut self, mut point: Point) -> Result<()> {
+    fn start_point(&mut self, mut point: Point, more: bool) -> Result<()> {
         if self.points.is_empty() {
             let post = self.post();
             match point.advance(&mut self.links, &post) {
+                // Others follow, whose messages leave with the same system call.
+                Ok(Advance::Done) if more => {
+                    self.unsettled = true;
+                    return Ok(());
+                }
                 Ok(Advance::Done) if is_settled(&mut self.links) => return Ok(()),
                 Ok(Advance::Done) => return self.settle().map(drop),
                 Ok(Advance::Moved | Advance::Blocked(_)) => {}
@@ -322,7 +343,7 @@ impl<L: Watch> Session<L> {
     /// cache; those with the same peer and direction go in order.
     fn poll_points(&mut self, blocked: &mut Option<Blocked>, moved: &mut bool) -> Result<()> {
         let mut post = self.post();
-        let mut moving = true;
+        let (mut moving, mut done) = (true, false);
         while moving {
             moving = false;
             let mut first_blocked = None;
@@ -340,8 +361,7 @@ impl<L: Watch> Session<L> {
                     Ok(Advance::Done) => {
                         // What waited behind it, anywhere in the list, may go in the next turn.
                         self.points.remove(at);
-                        self.settle()?;
-                        (moving, post.ahead) = (true, std::ptr::null());
+                        (moving, done, post.ahead) = (true, true, std::ptr::null());
                         continue;
                     }
                     Err(fault) => return Err(self.point_fault(point, fault)),
@@ -355,6 +375,10 @@ impl<L: Watch> Session<L> {
             if !moving && blocked.is_none() {
                 *blocked = first_blocked;
             }
+        }
+        // Once for all: messages of several sends leave with one system call.
+        if done {
+            self.settle()?;
         }
         Ok(())
     }
@@ -402,7 +426,7 @@ impl<L: Watch> Session<L> {
     /// stay behind.
     #[inline]
     pub fn perform_together(&mut self, requests: &[Request]) -> Result<()> {
-        let submitted = requests.iter().try_for_each(|request| self.submit(request));
+        let submitted = requests.iter().try_for_each(|request| self.collect(request));
         submitted.and(self.finish())
     }
 
@@ -441,7 +465,10 @@ impl<L: Watch> Session<L> {
                     self.poll()?
                 }
                 Patience::Yield | Patience::Clock => {
-                    std::thread::yield_now();
+                    match self.links.nap(on) {
+                        Some(nap) => std::thread::sleep(nap),
+                        None => std::thread::yield_now(),
+                    }
                     self.poll()?
                 }
                 Patience::Sleep(limit) => {

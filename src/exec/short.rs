@@ -38,6 +38,8 @@ struct Act {
     take: Take,
     incoming: Incoming,
     outgoing: Option<Outgoing>,
+    /// The message may be sent from where it lies in this rank's buffers when the step is done.
+    lends: bool,
     src: Space,
     dst: Space,
     src_at: usize,
@@ -133,14 +135,22 @@ impl Short {
             sink_count = 1;
         }
         if let Some(link) = act.outgoing {
-            let Ok(slot) = links.reserve(0, link, act.bytes)? else { return Ok(false) };
+            let reserved = match errand.lent(act) {
+                Some(from) => links.reserve_from(0, link, from, act.bytes)?,
+                None => links.reserve(0, link, act.bytes)?,
+            };
+            let Ok(slot) = reserved else { return Ok(false) };
             let past = act.bytes >= PAST_CACHES && links.past_caches();
+            // A message that is sent from where it stays needs no other copy there.
+            sink_count *= usize::from(sinks[0].at != slot);
             sinks[sink_count] = Sink::new(slot, past);
             sink_count += 1;
         }
         let sinks = &sinks[..sink_count];
         let own = Operand { at: errand.local(act.src, act.src_at), raw: act.src == Space::Input };
         match act.take {
+            // SAFETY: as in `Cursor::combine`. What lies in its place already is not touched.
+            Take::Nothing if act.lends && !act.finish => unsafe { kernel::copy(own.at, sinks, act.bytes) },
             Take::Nothing => errand.combine(act, &[own], sinks),
             Take::Pair | Take::Board => {
                 let Some(message) = errand.await_message(act, act.incoming, links)? else { return Ok(false) };
@@ -199,8 +209,9 @@ impl Act {
     fn settle(mut self, scales: bool) -> Act {
         let one_message = matches!(self.take, Take::Pair | Take::Board);
         let nowhere = self.dst == Space::Nothing && self.bytes > 0;
+        self.lends &= !scales;
         self.way = match self.outgoing {
-            Some(link) if self.take == Take::Nothing && !self.finish && !scales => Way::Send(link),
+            Some(link) if self.take == Take::Nothing && !self.finish && !scales && !self.lends => Way::Send(link),
             Some(_) => Way::Mixed,
             None if nowhere => Way::Mixed,
             None if one_message && self.src != Space::Nothing => Way::Fold(self.incoming),
@@ -223,14 +234,16 @@ impl Errand<'_> {
         base.wrapping_add(at)
     }
 
+    /// Where a message lies in this rank's buffers once the step is done, if it may be sent from there: in the output, if it stays there.
+    fn lent(&self, act: &Act) -> Option<*mut u8> {
+        let (space, at) = if act.dst == Space::Nothing { (act.src, act.src_at) } else { (act.dst, act.dst_at) };
+        act.lends.then(|| self.local(space, at))
+    }
+
     #[inline(always)]
     fn send<L: Links>(&self, act: &Act, link: Outgoing, links: &mut L) -> Result<bool, Fault> {
         let from = self.local(act.src, act.src_at);
-        let reserved = match act.bytes >= WHERE_IT_LIES && act.src != Space::Scratch {
-            true => links.reserve_from(0, link, from, act.bytes)?,
-            false => links.reserve(0, link, act.bytes)?,
-        };
-        let Ok(slot) = reserved else { return Ok(false) };
+        let Ok(slot) = links.reserve(0, link, act.bytes)? else { return Ok(false) };
         let past = act.bytes >= PAST_CACHES && links.past_caches();
         // SAFETY: as in `Cursor::combine`: the plan stays inside the buffers, the slot was reserved for the length of the step.
         unsafe { kernel::copy_to_one(from, Sink::new(slot, past), act.bytes) };
@@ -331,6 +344,7 @@ fn act(step: &Step, item: usize) -> Option<Act> {
         take: step.take,
         incoming,
         outgoing,
+        lends: step.lends().is_some() && step.len as usize * item >= WHERE_IT_LIES,
         src: step.src(),
         dst: step.dst(),
         src_at: step.src_at as usize * item,
@@ -347,5 +361,113 @@ fn of_rank(link: Incoming, rank: u32) -> Incoming {
     match link {
         Incoming::Pair(_) => Incoming::Pair(rank),
         Incoming::Board(_, group) => Incoming::Board(rank, group),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+    use crate::plan::{Algorithm, Tuning, World};
+    use crate::transport::{Blocked, Shared};
+    use crate::types::{Call, Collective, DataType};
+
+    /// Links that take every message and note where it was sent from, if not from a copy.
+    #[derive(Default)]
+    struct Recorder {
+        room: Vec<u8>,
+        lent: Option<*mut u8>,
+    }
+
+    impl Links for Recorder {
+        fn rank(&self) -> u32 {
+            0
+        }
+        fn size(&self) -> u32 {
+            3
+        }
+        fn reserve(&mut self, _: u32, _: Outgoing, len: usize) -> Result<Result<*mut u8, Blocked>, Error> {
+            self.lent = None;
+            self.room.resize(len, 0);
+            Ok(Ok(self.room.as_mut_ptr()))
+        }
+        fn reserve_from(
+            &mut self,
+            _: u32,
+            _: Outgoing,
+            from: *mut u8,
+            _: usize,
+        ) -> Result<Result<*mut u8, Blocked>, Error> {
+            self.lent = Some(from);
+            Ok(Ok(from))
+        }
+        fn publish(&mut self, _: u32, _: Outgoing, _: usize, _: u32) -> Result<(), Error> {
+            Ok(())
+        }
+        fn peek(&mut self, _: u32, _: Incoming) -> Result<Option<Message>, Error> {
+            Ok(None)
+        }
+        fn release(&mut self, _: u32, _: Incoming) {}
+        fn share(&self, _: *const u8, _: usize) -> Shared {
+            Shared::NOWHERE
+        }
+        fn resolve(&mut self, _: u32, _: Shared, _: usize) -> Option<*mut u8> {
+            None
+        }
+        unsafe fn fetch(&mut self, _: u32, _: u64, _: *mut u8, _: usize) -> Result<(), Error> {
+            Ok(())
+        }
+        fn drained(&mut self, _: u32, _: Outgoing) -> Result<Option<Blocked>, Error> {
+            Ok(None)
+        }
+        fn message_limit(&self) -> usize {
+            usize::MAX
+        }
+        fn enter_windows(&mut self) -> bool {
+            true
+        }
+        fn leave_windows(&mut self) {}
+    }
+
+    /// Sends all that a rank's short program sends, and says what the plan lends and what was lent.
+    fn lendings(collective: Collective, algorithm: Algorithm) -> Vec<(Option<*mut u8>, Option<*mut u8>)> {
+        let call = Call::new(collective, DataType::F32, Reduction::Sum, 0, 3 << 12);
+        let tuning = Tuning { algorithm: Some(algorithm), channels: Some(1), ..Tuning::default() };
+        let plan = Plan::new(&World::flat(3), &call, &tuning).expect("a plan");
+        let steps: Vec<Step> = plan.steps(0, 0).collect();
+        let short = Short::of(&plan, 0, &steps).expect("a short program");
+        let (mut input, mut output) = (vec![1f32; 3 << 14], vec![0f32; 3 << 14]);
+        let (input, output) = (input.as_mut_ptr().cast::<u8>(), output.as_mut_ptr().cast::<u8>());
+        let buffers = Buffers { input, output, scratch: std::ptr::null_mut() };
+        let errand = Errand { kernel: None, buffers, tag: 0, stream: false, spins: 0 };
+        let at = |(space, at): (Space, u64)| errand.local(space, at as usize * 4);
+        let sends = short.acts.iter().zip(&steps).filter_map(|(act, step)| {
+            if act.outgoing.is_none() || act.take != Take::Nothing {
+                return None;
+            }
+            let mut links = Recorder::default();
+            assert!(short.perform(act, &errand, &mut links).expect("sent"));
+            Some((step.lends().map(at), links.lent))
+        });
+        sends.collect()
+    }
+
+    #[test]
+    fn messages_are_lent_where_the_plan_lends_them_and_nowhere_else() {
+        for (collective, algorithm) in [
+            (Collective::AllReduce, Algorithm::OneShot),
+            (Collective::AllReduce, Algorithm::TwoShot),
+            (Collective::AllReduce, Algorithm::Ring),
+            (Collective::AllGather, Algorithm::OneShot),
+            (Collective::Broadcast, Algorithm::OneShot),
+        ] {
+            let sends = lendings(collective, algorithm);
+            assert!(!sends.is_empty(), "{collective:?} {algorithm:?} sends nothing");
+            for (planned, lent) in sends {
+                assert_eq!(lent, planned, "{collective:?} {algorithm:?}");
+            }
+        }
+        let one_shot = lendings(Collective::AllReduce, Algorithm::OneShot);
+        assert!(one_shot.iter().all(|(_, lent)| lent.is_none()), "overwritten in place before others have it");
     }
 }

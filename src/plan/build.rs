@@ -9,19 +9,36 @@ use super::lane::{Lane, Track};
 use super::owner::{self, Owner};
 use super::pairwise::{Lots, Pairwise};
 use super::ring::{self, Ring};
+use super::shape::Shape;
 use super::shard::{self, Slices};
 use super::star::{self, Star};
 use super::tree::{self, Tree};
 use super::twoshot::TwoShot;
-use super::{Algorithm, Flags, Tuning, World};
+use super::{Algorithm, Flags, Medium, Tuning, World};
 use crate::types::{Call, Collective};
 use alloc::vec::Vec;
+
+/// Messages (of 128 KiB) of the part of a vector that a hierarchy over a network takes through all stages before the next one, on two channels
+/// together. All-reduce of 64 MiB, two hosts of two ranks over 2 Gb/s (the wire alone: 277 ms): in parts 282 ms, in one piece 295.
+const PART_CHUNKS: u64 = 8;
+
+/// The most parts of a channel: so many stages are looked through for a step.
+const MOST_PARTS: u64 = 8;
 
 /// Elements of one local copy: as many as a step can have, rounded down.
 pub(super) const COPY_ELEMENTS: u64 = 1 << 30;
 
-/// Up to so many bytes halving exchanges the whole vector at every distance: half as many exchanges, more bytes.
-pub(super) const EXCHANGE_BYTES: u64 = 4096;
+/// Up to so many bytes halving exchanges the whole vector at every distance: half as many exchanges, more bytes. Over sockets, where an exchange
+/// costs as much as tens of kilobytes, as long as all of them together send no more than that: all-reduce of 64 KiB of four ranks on two cores
+/// of a Zen 5 took 118 us in halves, and takes 73 whole.
+const EXCHANGE_BYTES: u64 = 4096;
+const EXCHANGE_SENT_BYTES: u64 = 128 << 10;
+
+/// The longest vector that so many ranks exchange whole.
+pub(super) fn exchange_bytes(ranks: u64, sends: bool) -> u64 {
+    let levels = u64::from(ranks.next_power_of_two().trailing_zeros().max(1));
+    if sends { EXCHANGE_BYTES.max(EXCHANGE_SENT_BYTES / levels) } else { EXCHANGE_BYTES }
+}
 
 /// Up to so many bytes for all others together, all-to-all puts everything before it takes anything. On two cores of a Zen 2, in phases and
 /// together: 4 ranks 12 KiB 11.6 and 7.0 us, 48 KiB 26.4 and 27.5; 8 ranks 56 KiB 68 and 40.
@@ -38,7 +55,11 @@ pub(super) struct Job<'a> {
     pub(super) call: &'a Call,
     /// Elements of a message.
     pub(super) chunk: u64,
+    /// Whether flat algorithms, and the ranks of a rail, talk over sockets.
+    pub(super) sends: bool,
     pub(super) channels: u32,
+    /// Parts that each channel of a hierarchy does one after the other.
+    pub(super) parts: u32,
 }
 
 /// A channel's share of a vector, or of every equal block.
@@ -75,12 +96,30 @@ impl Job<'_> {
         if algorithm == Algorithm::Hierarchy && self.call.count > 0 {
             return Track::Layered(Hierarchy::new(self, self.share(channel)));
         }
-        Track::Flat(self.lane(algorithm, channel))
+        let lane = self.lane(algorithm, channel);
+        if self.tours(algorithm) { Track::Toured(lane) } else { Track::Flat(lane) }
     }
 
-    /// The most elements that halving exchanges whole.
-    pub(super) fn exchange_elements(&self) -> u64 {
-        self.chunk.min(EXCHANGE_BYTES / self.call.dtype.size() as u64)
+    /// Whether ranks sit in the order of the tour and not in their own: where each talks to a few, and these should be near. Where halving
+    /// and Bruck's algorithm move the blocks of several ranks in one message, these have to be neighbours in memory.
+    fn tours(&self, algorithm: Algorithm) -> bool {
+        let few = match algorithm {
+            Algorithm::Ring | Algorithm::Tree => true,
+            Algorithm::Halving => !self.call.collective.has_blocks(),
+            Algorithm::Bruck => self.call.collective == Collective::Barrier,
+            _ => false,
+        };
+        few && !self.world.ascends()
+    }
+
+    /// Where the root sits on the tour.
+    fn root_stop(&self) -> u32 {
+        self.world.stop(self.call.root)
+    }
+
+    /// The most elements that halving among so many ranks exchanges whole.
+    pub(super) fn exchange_elements(&self, ranks: u32) -> u64 {
+        self.chunk.min(exchange_bytes(ranks.into(), self.sends) / self.call.dtype.size() as u64)
     }
 
     fn lane(&self, algorithm: Algorithm, channel: u32) -> Lane {
@@ -114,17 +153,36 @@ impl Job<'_> {
             let (input, output) = strides(call.collective);
             return Cut::equal(at, len, chunk, input * call.count, output * call.count);
         };
-        let (input, output) = strides(call.collective);
+        Cut::grid(self.unequal_blocks(counts, channel), self.size(), chunk)
+    }
+
+    /// The same, one block a stop of the tour.
+    fn blocks_on_tour(&self, channel: u32) -> Cut {
+        if !self.tours(Algorithm::Ring) {
+            return self.blocks(channel, self.chunk);
+        }
+        // A block of an equal call is what an unequal one with the same counts has.
+        let counts = match &self.call.counts {
+            Some(counts) => counts.clone(),
+            None => alloc::vec![self.call.count; self.size() as usize],
+        };
+        let blocks = self.unequal_blocks(&counts, channel);
+        let order = (0..self.size()).filter_map(|stop| self.world.at_stop(stop));
+        Cut::grid(order.map(|rank| blocks[rank as usize]).collect(), self.size(), self.chunk)
+    }
+
+    fn unequal_blocks(&self, counts: &[u64], channel: u32) -> Vec<Block> {
+        let (input, output) = strides(self.call.collective);
         let mut start = 0;
-        let mut blocks = Vec::with_capacity(counts.len());
-        for &count in counts {
+        let block = |&count: &u64| {
             let slices = Slices::new(count, self.channels, self.unit());
             let at = slices.start(u64::from(channel));
             let len = slices.length(u64::from(channel));
-            blocks.push(Block { input: input * start + at, output: output * start + at, len });
+            let block = Block { input: input * start + at, output: output * start + at, len };
             start += count;
-        }
-        Cut::grid(blocks, self.size(), chunk)
+            block
+        };
+        counts.iter().map(block).collect()
     }
 
     fn one_shot(&self, channel: u32) -> Lane {
@@ -155,10 +213,10 @@ impl Job<'_> {
                 let round = self.chunk * u64::from(self.size());
                 (ring::Way::AllReduce, Cut::rounds(part.at, part.len, round, self.size(), self.unit()))
             }
-            Collective::AllGather => (ring::Way::AllGather, self.blocks(channel, self.chunk)),
-            Collective::ReduceScatter => (ring::Way::ReduceScatter, self.blocks(channel, self.chunk)),
-            Collective::Broadcast => (ring::Way::Broadcast(self.call.root), self.blocks(channel, self.chunk)),
-            _ => (ring::Way::Reduce(self.call.root), self.blocks(channel, self.chunk)),
+            Collective::AllGather => (ring::Way::AllGather, self.blocks_on_tour(channel)),
+            Collective::ReduceScatter => (ring::Way::ReduceScatter, self.blocks_on_tour(channel)),
+            Collective::Broadcast => (ring::Way::Broadcast(self.root_stop()), self.blocks(channel, self.chunk)),
+            _ => (ring::Way::Reduce(self.root_stop()), self.blocks(channel, self.chunk)),
         };
         Lane::Ring(Ring { way, cut, finish: self.finish() })
     }
@@ -187,8 +245,7 @@ impl Job<'_> {
         };
         Lane::Tree(Tree {
             way,
-            mirrored: channel % 2 == 1,
-            root: self.call.root,
+            shape: Shape { mirrored: channel % 2 == 1, root: self.root_stop(), nest: self.world.borders_of_stops() },
             cut: self.blocks(channel, self.chunk),
             scratch_at: u64::from(channel) * self.chunk,
             finish: self.finish(),
@@ -200,7 +257,7 @@ impl Job<'_> {
         Lane::Halving(match self.call.collective {
             Collective::AllReduce => {
                 let part = self.share(channel);
-                let exchange = part.len <= self.exchange_elements();
+                let exchange = part.len <= self.exchange_elements(size);
                 Halving::vector(size, part.at, part.len, self.unit(), self.chunk, exchange, finish)
             }
             Collective::ReduceScatter => Halving::blocks(halving::Way::ReduceScatter, size, count, self.chunk, finish),
@@ -250,16 +307,25 @@ impl Job<'_> {
 }
 
 /// How many channels a plan has.
-pub(super) fn channels(algorithm: Algorithm, call: &Call, tuning: &Tuning) -> u32 {
+pub(super) fn channels(algorithm: Algorithm, call: &Call, tuning: &Tuning, parts: u32) -> u32 {
     let ranges_of_blocks =
         algorithm == Algorithm::Bruck || algorithm == Algorithm::Halving && call.collective.has_blocks();
     match tuning.channels {
         // Where windows turn out to be out of reach, all that is under way begins anew: that is one channel.
         _ if call.collective == Collective::Barrier || ranges_of_blocks || algorithm == Algorithm::Owner => 1,
         Some(channels) => channels,
-        None if algorithm == Algorithm::Tree => 2,
+        None if algorithm == Algorithm::Tree || parts > 1 => 2,
         None => 1,
     }
+}
+
+/// How many parts each channel of a hierarchy does: several where the domains are hosts, and the vector is long.
+pub(super) fn parts(algorithm: Algorithm, call: &Call, tuning: &Tuning, size: u32, chunk: u64) -> u32 {
+    if algorithm != Algorithm::Hierarchy || tuning.between == Medium::Memory {
+        return 1;
+    }
+    let blocks = if call.collective.has_blocks() { u64::from(size) } else { 1 };
+    (call.count.saturating_mul(blocks) / (PART_CHUNKS * chunk.max(1))).clamp(1, MOST_PARTS) as u32
 }
 
 /// Whether the blocks of the input, and of the output, follow each other (1) or there is one only (0).

@@ -4,44 +4,17 @@
 //! bytes copied, bytes folded. More ranks than cores: an exchange waits for everybody on the core, and work is done one after the
 //! other.
 
+mod crowd;
 mod domains;
+mod wire;
 
-use super::{Algorithm, Tuning, World, build, shard};
+use super::costs::LinkClass;
+use super::{Algorithm, Costs, Medium, Tuning, World, build, shard};
 use crate::types::{Call, Collective, Reduction};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::Write;
-
-/// What a class of links costs.
-#[derive(Clone, Copy)]
-struct LinkClass {
-    name: &'static str,
-    /// From one rank's flag to the other rank's next step.
-    latency_ns: u64,
-    /// One message handled: put, or taken, or one operand of a fold.
-    message_ns: u64,
-    /// One message without elements.
-    signal_ns: u64,
-    /// One byte copied into or out of a slot.
-    copy_ps: u64,
-    /// One byte of one operand after the first of a reduction.
-    fold_ps: u64,
-}
-
-/// The one table of constants.
-///
-/// Shared memory: the ratio of `copy` to `fold` is what makes two-shot best for three and more ranks above about 8 KiB. Two ranks: all
-/// slots are shuttles. Measured on two near cores of a Zen 2, all-reduce of f32: one-shot 0.23 us at 1 KiB, 0.35 at 4 KiB, 15.3 at 256 KiB,
-/// where two-shot takes 13.7 (31 and 29 between far cores); in windows 0.49 at 1 KiB, 0.75 at 16 KiB, from where on they are faster.
-const CLASSES: [LinkClass; 3] = [
-    LinkClass { name: "shared memory", latency_ns: 60, message_ns: 38, signal_ns: 10, copy_ps: 100, fold_ps: 70 },
-    LinkClass { name: "between domains", latency_ns: 150, message_ns: 50, signal_ns: 20, copy_ps: 150, fold_ps: 110 },
-    LinkClass { name: "memory of two ranks", latency_ns: 60, message_ns: 38, signal_ns: 60, copy_ps: 15, fold_ps: 30 },
-];
-
-/// An exchange where ranks share cores: a turn of the scheduler for each other rank on the core.
-const SHARED_CORE_NS: u64 = 1000;
 
 /// Above so many ranks a barrier goes by rounds: reading everybody's board costs more than a few exchanges.
 const BOARD_BARRIER: u32 = 16;
@@ -143,6 +116,9 @@ struct Work {
     /// Bytes.
     copied: u64,
     folded: u64,
+    /// What the system sends: messages, each to one rank, and their bytes.
+    posts: u64,
+    sent: u64,
 }
 
 fn times(a: u64, b: u64) -> u64 {
@@ -161,12 +137,15 @@ struct Scene {
     /// Whether copies straight from the others' memory are known to be faster than copies through slots.
     fetches: bool,
     ranks_a_core: u64,
-    class: &'static LinkClass,
+    /// Of links that a flat algorithm meets, and of those within a domain.
+    class: LinkClass,
+    near: LinkClass,
 }
 
 impl Scene {
     fn new(world: &World, call: &Call, tuning: &Tuning, chunk: u64) -> Scene {
         let cores = if tuning.cores == 0 { world.size() } else { tuning.cores };
+        let costs = tuning.costs.as_deref().unwrap_or(Costs::built_in());
         Scene {
             collective: call.collective,
             ranks: u64::from(world.size()),
@@ -174,10 +153,12 @@ impl Scene {
             fetches: fetches(world, call, tuning),
             chunk,
             ranks_a_core: u64::from(world.size().div_ceil(cores)),
-            class: &CLASSES[match (world.size(), world.domain_count()) {
-                (2, 0 | 1) => 2,
-                (_, domains) => usize::from(domains > 1),
-            }],
+            class: match (world.size(), world.domain_count()) {
+                (2, 0 | 1) if tuning.inside == Medium::Memory => costs.pair,
+                (_, 0 | 1) => *costs.inside(tuning.inside),
+                _ => *costs.between(tuning.between),
+            },
+            near: *costs.inside(tuning.inside),
         }
     }
 
@@ -187,10 +168,10 @@ impl Scene {
             Algorithm::Hierarchy => self.layers(world),
             // One copy in place of two, and no slot whose lines go to and fro.
             Algorithm::Owner if self.fetches => {
-                let work = self.work(algorithm);
+                let work = self.priced(self.collective, algorithm);
                 alloc::vec![(self.links(world, algorithm), Work { copied: work.copied / 2, ..work })]
             }
-            _ => alloc::vec![(self.links(world, algorithm), self.work(algorithm))],
+            _ => alloc::vec![(self.links(world, algorithm), self.priced(self.collective, algorithm))],
         };
         let parts = parts.into_iter().filter(|(_, work)| *work != Work::default()).collect::<Vec<_>>();
         let total = parts.iter().fold(0u64, |sum, (class, work)| sum.saturating_add(self.nanoseconds(class, *work)));
@@ -206,6 +187,9 @@ impl Scene {
                 work.folded,
                 class.name
             );
+            if work.posts > 0 {
+                let _ = write!(reason, ", {} sends of {} bytes together", work.posts, work.sent);
+            }
         }
         if self.ranks_a_core > 1 {
             let _ = write!(reason, "; {} ranks a core", self.ranks_a_core);
@@ -215,10 +199,12 @@ impl Scene {
 
     fn nanoseconds(&self, class: &LinkClass, work: Work) -> u64 {
         let wide = u128::from;
-        let exchange = if self.ranks_a_core > 1 { SHARED_CORE_NS * (self.ranks_a_core - 1) } else { class.latency_ns };
+        let exchange =
+            if self.ranks_a_core > 1 { times(class.turn_ns, self.ranks_a_core - 1) } else { class.latency_ns };
         let moved = wide(work.copied) * wide(class.copy_ps) + wide(work.folded) * wide(class.fold_ps);
         let handled = wide(work.messages) * wide(class.message_ns) + wide(work.signals) * wide(class.signal_ns);
-        let total = wide(work.exchanges) * wide(exchange) + (handled + moved / 1000) * wide(self.ranks_a_core);
+        let sent = wide(work.posts) * wide(class.post_ns) + wide(work.sent) * wide(class.sent_ps) / 1000;
+        let total = wide(work.exchanges) * wide(exchange) + (handled + moved / 1000 + sent) * wide(self.ranks_a_core);
         u64::try_from(total).unwrap_or(u64::MAX)
     }
 
@@ -240,6 +226,11 @@ impl Scene {
         bytes.div_ceil(self.chunk)
     }
 
+    /// The longest vector that halving exchanges whole.
+    fn exchange_bytes(&self) -> u64 {
+        build::exchange_bytes(self.ranks, self.class.sends()).min(self.chunk)
+    }
+
     fn levels(&self) -> u64 {
         u64::from(self.ranks.next_power_of_two().trailing_zeros())
     }
@@ -251,7 +242,8 @@ impl Scene {
         }
         let messages = times(self.messages(bytes), 4);
         let folded = if reduces { bytes } else { 0 };
-        Work { exchanges: 2, messages, signals: 0, copied: times(bytes, 3), folded }
+        // One before the levels and one behind them; `levels` has counted one too many.
+        Work::of(1, messages, times(bytes, 3), folded)
     }
 
     /// Everybody posts on its board, everybody reads the others'.
@@ -263,44 +255,29 @@ impl Scene {
         let (n, v, r) = (self.ranks, self.bytes, self.messages(self.bytes));
         let others = v / n * (n - 1) + v % n;
         match algorithm {
-            Algorithm::OneShot => {
-                Work { exchanges: 1, messages: times(r, n), signals: 0, copied: v, folded: times(v, n - 1) }
-            }
-            Algorithm::TwoShot => Work {
-                exchanges: 2,
-                messages: times(r, 3 * n - 2),
-                signals: 0,
-                copied: 2 * others + v / n,
-                folded: others,
-            },
+            Algorithm::OneShot => Work::of(1, times(r, n), v, times(v, n - 1)),
+            Algorithm::TwoShot => Work::of(2, times(r, 3 * n - 2), 2 * others + v / n, others),
             Algorithm::Owner => {
                 let pieces = self.messages(v / n).div_ceil(shard::WINDOW_CHUNKS);
                 self.meetings(2).and(Work { messages: pieces, copied: others, folded: others, ..Work::default() })
             }
             Algorithm::Ring => {
                 let turns = times(v.div_ceil(times(self.chunk, n)), 2 * (n - 1));
-                Work { exchanges: turns, messages: times(turns, 2), signals: 0, copied: 3 * others, folded: others }
+                Work::of(turns, times(turns, 2), 3 * others, others)
             }
             Algorithm::Tree => {
                 let r = self.messages(v / 2).max(1);
                 let exchanges = (2 * self.levels()).saturating_add(r);
-                Work { exchanges, messages: times(r, 8), signals: 0, copied: times(v, 3) + v / 2, folded: v }
+                Work::of(exchanges, times(r, 8), times(v, 3) + v / 2, v)
             }
-            _ if v <= build::EXCHANGE_BYTES.min(self.chunk) => {
+            _ if v <= self.exchange_bytes() => {
                 let all = times(v, self.levels());
-                let work = Work {
-                    exchanges: self.levels(),
-                    messages: 2 * self.levels(),
-                    signals: 0,
-                    copied: all,
-                    folded: all,
-                };
+                let work = Work::of(self.levels(), 2 * self.levels(), all, all);
                 work.and(self.spares(v, true))
             }
             _ => {
                 let messages = times(self.levels().saturating_add(r), 4);
-                let work =
-                    Work { exchanges: 2 * self.levels(), messages, signals: 0, copied: 3 * others, folded: others };
+                let work = Work::of(2 * self.levels(), messages, 3 * others, others);
                 work.and(self.spares(v, true))
             }
         }
@@ -331,20 +308,19 @@ impl Scene {
         let (n, b, r) = (self.ranks, self.bytes, self.messages(self.bytes));
         let others = times(b, n - 1);
         match algorithm {
-            Algorithm::TwoShot => {
-                Work { exchanges: 1, messages: times(r, 2 * n - 1), signals: 0, copied: others, folded: others }
-            }
+            Algorithm::TwoShot => Work::of(1, times(r, 2 * n - 1), others, others),
             Algorithm::Owner => {
                 let pieces = r.div_ceil(shard::WINDOW_CHUNKS);
                 self.meetings(2).and(Work { messages: pieces, copied: b, folded: others, ..Work::default() })
             }
             Algorithm::Ring => {
                 let turns = times(r, n - 1);
-                Work { exchanges: turns, messages: times(turns, 2), signals: 0, copied: others, folded: others }
+                Work::of(turns, times(turns, 2), others, others)
             }
             _ => {
+                // What a level has folded is written, and read again at the next.
                 let messages = times(self.levels().saturating_add(self.messages(others)), 2);
-                let work = Work { exchanges: self.levels(), messages, signals: 0, copied: others, folded: others };
+                let work = Work::of(self.levels(), messages, others.saturating_add(others / 2), others);
                 if algorithm == Algorithm::Halving { work.and(self.spares(times(b, n), true)) } else { work }
             }
         }
@@ -368,12 +344,10 @@ impl Scene {
         let (n, v, r) = (self.ranks, self.bytes, self.messages(self.bytes));
         match algorithm {
             Algorithm::Star => Work { folded: times(v, n - 1), ..self.star() },
-            Algorithm::Ring => {
-                Work { exchanges: (n - 1).saturating_add(r), messages: times(r, 2), signals: 0, copied: v, folded: v }
-            }
+            Algorithm::Ring => Work::of((n - 1).saturating_add(r), times(r, 2), v, v),
             _ => {
                 let exchanges = self.levels().saturating_add(r);
-                Work { exchanges, messages: times(r, 4), signals: 0, copied: v + v / 2, folded: v }
+                Work::of(exchanges, times(r, 4), v + v / 2, v)
             }
         }
     }
@@ -408,6 +382,11 @@ impl Scene {
 }
 
 impl Work {
+    /// In memory: nothing is sent.
+    fn of(exchanges: u64, messages: u64, copied: u64, folded: u64) -> Work {
+        Work { exchanges, messages, copied, folded, ..Work::default() }
+    }
+
     fn and(self, other: Work) -> Work {
         Work {
             exchanges: self.exchanges.saturating_add(other.exchanges),
@@ -415,6 +394,8 @@ impl Work {
             signals: self.signals.saturating_add(other.signals),
             copied: self.copied.saturating_add(other.copied),
             folded: self.folded.saturating_add(other.folded),
+            posts: self.posts.saturating_add(other.posts),
+            sent: self.sent.saturating_add(other.sent),
         }
     }
 }
@@ -459,11 +440,11 @@ mod tests {
     }
 
     #[test]
-    fn two_ranks_reduce_in_one_shot_up_to_16_kib_and_by_halves_above() {
+    fn two_ranks_reduce_in_one_shot_up_to_64_kib_and_by_halves_from_1_mib() {
         for bytes in sizes() {
             let algorithm = chosen(Collective::AllReduce, 2, bytes, &Tuning::default());
             let by_halves = matches!(algorithm, Algorithm::TwoShot | Algorithm::Ring);
-            assert_eq!(by_halves, bytes > 16384, "{bytes}: {algorithm:?}");
+            assert!(by_halves == (bytes >= 1 << 20) || bytes > 64 << 10, "{bytes}: {algorithm:?}");
             assert!(by_halves || algorithm == Algorithm::OneShot, "{bytes}: {algorithm:?}");
         }
     }
@@ -486,7 +467,7 @@ mod tests {
                 if bytes <= 2048 {
                     assert_eq!(algorithm, Algorithm::OneShot, "{ranks} ranks, {cores} cores, {bytes}");
                 }
-                if bytes >= 32768 {
+                if bytes >= 32768 && cores == 0 {
                     assert_eq!(algorithm, Algorithm::TwoShot, "{ranks} ranks, {cores} cores, {bytes}");
                 }
             }
@@ -499,7 +480,8 @@ mod tests {
             for bytes in sizes() {
                 let tuning = Tuning { cores: 2, ..Tuning::default() };
                 assert_eq!(chosen(Collective::AllGather, ranks, bytes, &tuning), Algorithm::OneShot);
-                assert_eq!(chosen(Collective::Broadcast, ranks, bytes, &tuning), Algorithm::OneShot);
+                let broadcast = chosen(Collective::Broadcast, ranks, bytes, &tuning);
+                assert_eq!(broadcast, if ranks == 3 { Algorithm::Ring } else { Algorithm::OneShot });
             }
         }
     }

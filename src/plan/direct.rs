@@ -9,7 +9,8 @@
 //! ```
 //!
 //! All-gather takes each board into its place instead of folding. Broadcast posts on the root's board alone. A barrier folds nothing.
-//! In place is right because chunk `t` of the output is written after chunk `t` of the input was posted, and nobody reads it later.
+//! In place is right because chunk `t` of the output is written after chunk `t` of the input was posted, and nobody reads it later: the post
+//! has a copy of its own. Nothing that a rank folds says that the others have got what it posted.
 
 use super::cut::Cut;
 use super::lane::{Seat, other};
@@ -68,7 +69,11 @@ fn reduce(cut: &Cut, finish: Flags, index: u64) -> Step {
     let round = if posts || end { index.div_ceil(2) - u64::from(end) } else { index / 2 - 1 };
     let piece = cut.first(round);
     let step = Step::of(piece.len).read(Space::Input, piece.input);
-    if posts { step.put_board() } else { step.fold_boards().write(Space::Output, piece.output).also(finish) }
+    if posts {
+        step.put_board().also(Flags::COPY)
+    } else {
+        step.fold_boards().write(Space::Output, piece.output).also(finish)
+    }
 }
 
 #[inline]

@@ -332,7 +332,9 @@ impl Halving {
         };
         let source = if first { (Space::Input, at) } else { partial() };
         if puts {
-            return Step::of(len).read(source.0, source.1).put_pair(partner);
+            let step = Step::of(len).read(source.0, source.1).put_pair(partner);
+            // What comes back from the partner is added to it, whether or not the partner has it.
+            return if matches!(phase, Phase::Swap(_)) { step.also(Flags::COPY) } else { step };
         }
         let step = Step::of(len).take_pair(partner);
         if matches!(phase, Phase::Double(_)) {

@@ -13,6 +13,14 @@
 //!   broadcast        1 scatter a slice to each rail, 2 broadcast the slice, 1 all-gather
 //! ```
 //!
+//! Over a network each of two channels does its share in parts. While one waits for the network with a part, the other is inside the domain
+//! with one of its own, so that both levels are busy:
+//!
+//! ```text
+//!   channel 0   1111 2222 1111   1111 2222 1111
+//!   channel 1   1111      2222 1111 1111  2222 1111
+//! ```
+//!
 //! There are as many rails as the smallest domain has ranks. In a larger domain the ranks past them (4 above) are wards: ward `j + q·k`
 //! of `k` rails belongs to rail `j`, which carries its block as row `q`, and hands it over inside the domain.
 
@@ -23,6 +31,7 @@ use super::halving::Halving;
 use super::lane::{Lane, Seat};
 use super::layout::Members;
 use super::ring::{self, Ring};
+use super::shape::Shape;
 use super::shard::{Slices, divide};
 use super::star::{self, Star};
 use super::tree::{self, Tree};
@@ -77,20 +86,25 @@ struct Wards {
 }
 
 impl Hierarchy {
-    /// The stages of a call on one channel.
+    /// The stages of a call on one channel, part by part.
     pub(super) fn new(job: &Job<'_>, share: Share) -> Hierarchy {
-        let plan = Layers { job, share, rails: job.world.full_rails() };
-        let mut scratch = 0;
-        let stages = match job.call.collective {
-            Collective::AllReduce => plan.all_reduce(),
-            Collective::ReduceScatter => {
-                scratch = plan.scratch_at() + plan.scratch_each() * share.len;
-                plan.reduce_scatter()
-            }
-            Collective::AllGather => plan.all_gather(),
-            _ => plan.broadcast(),
-        };
-        Hierarchy { stages, rails: plan.rails, scratch }
+        let rails = job.world.full_rails();
+        let cuts = Slices::new(share.len, job.parts, job.unit());
+        let (mut stages, mut scratch) = (Vec::new(), 0);
+        for part in 0..u64::from(job.parts) {
+            let part = Share { at: share.at + cuts.start(part), len: cuts.length(part) };
+            let plan = Layers { job, share: part, rails };
+            stages.extend(match job.call.collective {
+                Collective::AllReduce => plan.all_reduce(),
+                Collective::ReduceScatter => {
+                    scratch = plan.scratch_at() + plan.scratch_each() * part.len;
+                    plan.reduce_scatter()
+                }
+                Collective::AllGather => plan.all_gather(),
+                _ => plan.broadcast(),
+            });
+        }
+        Hierarchy { stages, rails, scratch }
     }
 
     #[inline(never)]
@@ -134,7 +148,7 @@ impl Stage {
             Scope::Inner(lane) => Some((lane, inner())),
             Scope::InnerOf(only, lane) => (domain == *only).then(|| (lane, inner())),
             Scope::Outer(lanes) => {
-                let seat = Seat { place: world.rail_place(rank), size: world.domain_count() };
+                let seat = Seat { place: domain, size: world.domain_count() };
                 lanes.get(place as usize).map(|lane| (lane, seat))
             }
             Scope::Wards(_) => None,
@@ -158,11 +172,16 @@ impl Stage {
             return wards.step(world.domain(domain), place, index);
         }
         let (lane, seat) = self.lane(world, rank)?;
+        let (domain, place) = world.seat(rank);
         let group = if matches!(self.scope, Scope::Outer(_)) { Group::Outer } else { Group::Inner };
-        let members = world.members(group, rank);
+        // On a rail each domain has one rank: places there are the numbers of domains, in the order of the tour.
+        let member = |other: u32| match group {
+            Group::Outer => world.domain(other).get(place),
+            _ => world.domain(domain).get(other),
+        };
         let mut step = lane.step(seat, index);
-        step.from = members.get(step.from)?;
-        step.to = members.get(step.to)?;
+        step.from = member(step.from)?;
+        step.to = member(step.to)?;
         let renamed = |space| match space {
             Space::Input => self.input,
             Space::Output => self.output,
@@ -244,19 +263,13 @@ impl Layers<'_> {
     }
 
     /// One lane a rail, from its slice of the vector.
-    fn on_slices(&self, lane: impl Fn(u32, Share) -> Lane) -> Vec<Lane> {
+    fn on_slices(&self, lane: impl Fn(Share) -> Lane) -> Vec<Lane> {
         let slices = Slices::new(self.share.len, self.rails, self.job.unit());
         let part = |rail: u32| {
             let index = u64::from(rail);
             Share { at: self.share.at + slices.start(index), len: slices.length(index) }
         };
-        (0..self.rails).map(|rail| lane(rail, part(rail))).collect()
-    }
-
-    /// The domains in the order in which their ranks sit on a rail.
-    fn domains_of(&self, rail: u32) -> Vec<u32> {
-        let first = self.world().domain(0).get(rail).unwrap_or(0);
-        self.world().members(Group::Outer, first).iter().map(|rank| self.world().seat(rank).0).collect()
+        (0..self.rails).map(|rail| lane(part(rail))).collect()
     }
 
     /// The rank of that domain that the rail serves as that row, if there is one.
@@ -274,7 +287,7 @@ impl Layers<'_> {
 
     fn all_reduce(&self) -> Vec<Stage> {
         let inner = TwoShot { cut: self.slices(), owners: self.rails, share: false, finish: Flags::NONE };
-        let outer = self.on_slices(|_, part| self.outer_all_reduce(part));
+        let outer = self.on_slices(|part| self.outer_all_reduce(part));
         alloc::vec![
             Stage { scope: Scope::Inner(Lane::TwoShot(inner)), input: Space::Input, output: Space::Output },
             Stage { scope: Scope::Outer(outer), input: Space::Output, output: Space::Output },
@@ -285,7 +298,7 @@ impl Layers<'_> {
     fn outer_all_reduce(&self, part: Share) -> Lane {
         let Job { chunk, .. } = *self.job;
         let (size, unit, finish) = (self.domains(), self.job.unit(), self.job.finish());
-        if part.len <= self.job.exchange_elements() {
+        if part.len <= self.job.exchange_elements(size) {
             return Lane::Halving(Halving::vector(size, part.at, part.len, unit, chunk, true, finish));
         }
         if self.direct() {
@@ -299,14 +312,13 @@ impl Layers<'_> {
     fn broadcast(&self) -> Vec<Stage> {
         let (domain, place) = self.world().seat(self.job.call.root);
         let inner = Star { way: star::Way::Scatter, root: place, cut: self.slices(), finish: Flags::NONE };
-        let outer = self.on_slices(|rail, part| {
-            let root = self.world().rail_place(self.world().domain(domain).get(rail).unwrap_or(0));
+        let outer = self.on_slices(|part| {
             let cut = Cut::span(part.at, part.len, self.job.chunk);
             if self.direct() {
-                return Lane::Direct(Direct::Spread(cut, root));
+                return Lane::Direct(Direct::Spread(cut, domain));
             }
-            let way = tree::Way::Broadcast;
-            Lane::Tree(Tree { way, mirrored: false, root, cut, scratch_at: 0, finish: Flags::NONE })
+            let shape = Shape { mirrored: false, root: domain, nest: self.world().borders().to_vec() };
+            Lane::Tree(Tree { way: tree::Way::Broadcast, shape, cut, scratch_at: 0, finish: Flags::NONE })
         });
         alloc::vec![
             Stage { scope: Scope::InnerOf(domain, Lane::Star(inner)), input: Space::Input, output: Space::Output },
@@ -328,8 +340,7 @@ impl Layers<'_> {
 
     /// Rows of blocks that the domains exchange on a rail.
     fn outer_blocks(&self, rail: u32, block: impl Fn(u32, u32, u32) -> Block) -> Cut {
-        let domains = self.domains_of(rail);
-        let rows = (0..self.rows()).flat_map(|row| domains.iter().map(move |&domain| (row, domain)));
+        let rows = (0..self.rows()).flat_map(|row| (0..self.domains()).map(move |domain| (row, domain)));
         let blocks = rows.map(|(row, domain)| self.filled(domain, rail, row, &block)).collect();
         Cut::grid(blocks, self.domains(), self.job.chunk)
     }
@@ -419,5 +430,41 @@ impl Layers<'_> {
         let Job { chunk, .. } = *self.job;
         let wards = Wards { rails: self.rails, share: self.share, count: self.job.call.count, chunk, results };
         Stage { scope: Scope::Wards(wards), input: Space::Input, output: Space::Output }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::plan::{Algorithm, Group, Medium, Plan, Put, Tuning, World};
+    use crate::types::{Call, Collective, DataType, Reduction};
+
+    /// For each channel of a plan the groups that rank 0 sends in, each once in a row.
+    fn levels(collective: Collective, count: u64, between: Medium) -> Vec<Vec<Group>> {
+        let call = Call::new(collective, DataType::F32, Reduction::Sum, 0, count);
+        let tuning = Tuning { algorithm: Some(Algorithm::Hierarchy), between, ..Tuning::default() };
+        let plan = Plan::new(&World::domains(&[2, 2]), &call, &tuning).expect("a plan");
+        let sends = |channel| plan.steps(0, channel).filter(|step| step.put != Put::Nothing).map(|step| step.group());
+        let levels = (0..plan.channels()).map(|channel| {
+            let mut groups: Vec<Group> = sends(channel).collect();
+            groups.dedup();
+            groups
+        });
+        levels.collect()
+    }
+
+    #[test]
+    fn a_long_vector_goes_over_a_network_in_parts_on_two_channels_and_within_a_host_at_once() {
+        for collective in [Collective::AllReduce, Collective::AllGather, Collective::ReduceScatter] {
+            let parts = levels(collective, 4 << 20, Medium::Network);
+            assert_eq!(parts.len(), 2, "{collective}: so that one is inside while the other is outside");
+            for channel in parts {
+                let outside = channel.iter().filter(|group| **group == Group::Outer).count();
+                assert_eq!(outside, 8, "{collective}: {channel:?}");
+            }
+            let whole = levels(collective, 4 << 20, Medium::Memory);
+            assert_eq!(whole.len(), 1);
+            assert_eq!(whole[0].iter().filter(|group| **group == Group::Outer).count(), 1, "{collective}");
+            assert_eq!(levels(collective, 1 << 10, Medium::Network).len(), 1, "a short one is not worth it");
+        }
     }
 }

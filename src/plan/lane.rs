@@ -142,6 +142,8 @@ impl Lane {
 pub(super) enum Track {
     /// One algorithm among all ranks.
     Flat(Lane),
+    /// The same where ranks sit in the order of the tour.
+    Toured(Lane),
     /// Algorithms in domains and between them.
     Layered(Hierarchy),
 }
@@ -152,6 +154,7 @@ impl Track {
     pub(super) fn count(&self, world: &World, rank: u32) -> u64 {
         match self {
             Track::Flat(lane) => lane.count(Seat { place: rank, size: world.size() }),
+            Track::Toured(lane) => lane.count(on_tour(world, rank)),
             Track::Layered(hierarchy) => hierarchy.count(world, rank),
         }
     }
@@ -161,6 +164,12 @@ impl Track {
     pub(super) fn step(&self, world: &World, rank: u32, index: u64) -> Step {
         match self {
             Track::Flat(lane) => lane.step(Seat { place: rank, size: world.size() }, index),
+            Track::Toured(lane) => {
+                let mut step = lane.step(on_tour(world, rank), index);
+                step.from = world.at_stop(step.from).unwrap_or(0);
+                step.to = world.at_stop(step.to).unwrap_or(0);
+                step
+            }
             Track::Layered(hierarchy) => hierarchy.step(world, rank, index),
         }
     }
@@ -169,6 +178,7 @@ impl Track {
     pub(super) fn scratch(&self, world: &World, rank: u32) -> u64 {
         match self {
             Track::Flat(lane) => lane.scratch(Seat { place: rank, size: world.size() }),
+            Track::Toured(lane) => lane.scratch(on_tour(world, rank)),
             Track::Layered(hierarchy) => hierarchy.scratch(world, rank),
         }
     }
@@ -176,10 +186,14 @@ impl Track {
     /// The longest message.
     pub(super) fn longest(&self) -> u32 {
         match self {
-            Track::Flat(lane) => lane.longest(),
+            Track::Flat(lane) | Track::Toured(lane) => lane.longest(),
             Track::Layered(hierarchy) => hierarchy.longest(),
         }
     }
+}
+
+fn on_tour(world: &World, rank: u32) -> Seat {
+    Seat { place: world.stop(rank), size: world.size() }
 }
 
 /// The copy of somebody who has nobody to talk to.

@@ -5,15 +5,24 @@
 //!   domain 0       0         1         2         an inner group is a row,
 //!   domain 1       3         4                   an outer group (a rail) is a column:
 //!   domain 2       5         6         7         {0,3,5}, {1,4,6} and {2,7}
+//!
+//!   the tour       0 1 2 | 3 4 | 5 6 7           a ring goes round domain by domain, in each ascending
 //! ```
+//!
+//! Domains are numbered as the tour visits them. Where somebody knows which domains are near each other (racks, pods: `topo::site`), the
+//! tour leaves none of these groups before it has been to all of it, and a tree enters each once. Sets of ranks ascend all the same, and
+//! so does a fold of all of a set.
 
 use super::Group;
 use alloc::vec::Vec;
 use core::slice;
 
+/// The most kinds of groups that domains are in.
+pub const MOST_LEVELS: usize = 8;
+
 /// The ranks of a communicator and the domains (caches, NUMA nodes, hosts) that they share.
 ///
-/// Two worlds are equal when they divide the same ranks into the same sets: domains are numbered in the order of their lowest rank.
+/// Two worlds are equal when they divide the same ranks into the same sets, visit them in the same order, and group them alike.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct World {
     size: u32,
@@ -26,14 +35,14 @@ pub struct World {
 struct Rows {
     /// Domain and place of each rank.
     seat_of: Vec<(u32, u32)>,
-    /// Place of each rank among those of its own place.
-    rail_place: Vec<u32>,
     /// The ranks of domain 0, then those of domain 1, and so on; ascending in each.
     by_domain: Vec<u32>,
     domain_starts: Vec<u32>,
     /// The ranks of place 0, then those of place 1, and so on; ascending in each.
     by_place: Vec<u32>,
     place_starts: Vec<u32>,
+    /// Groups of domains, the outermost first: the first domain of each. Each list refines the one before it.
+    borders: Vec<Vec<u32>>,
 }
 
 impl World {
@@ -51,14 +60,26 @@ impl World {
         World::from_domains(&domain_of)
     }
 
-    /// Any division: the domain of each rank. The numbers are names only.
+    /// Any division: the domain of each rank. The numbers are names only: domains are visited in the order of their lowest rank.
     pub fn from_domains(domain_of: &[u32]) -> World {
+        World::divided(domain_of, |members| members[0], &[])
+    }
+
+    /// Any division: the domain of each rank, where domains are visited in the order of their numbers. `borders` tells of groups of domains
+    /// (pods, then racks), the outermost first: the numbers at which one begins. At most [`MOST_LEVELS`] of them count.
+    pub fn in_order(domain_of: &[u32], borders: &[Vec<u32>]) -> World {
+        World::divided(domain_of, |members| domain_of[members[0] as usize], borders)
+    }
+
+    fn divided(domain_of: &[u32], order: impl Fn(&[u32]) -> u32, borders: &[Vec<u32>]) -> World {
         let size = domain_of.len() as u32;
         let mut ranks: Vec<u32> = (0..size).collect();
         ranks.sort_by_key(|&rank| (domain_of[rank as usize], rank));
+        let name = |members: &[u32]| domain_of[members[0] as usize];
         let mut domains: Vec<&[u32]> =
             ranks.chunk_by(|&a, &b| domain_of[a as usize] == domain_of[b as usize]).collect();
-        domains.sort_by_key(|members| members[0]);
+        let borders = refined(borders, &domains.iter().map(|members| name(members)).collect::<Vec<_>>());
+        domains.sort_by_key(|members| order(members));
         if domains.len() < 2 {
             return World::flat(size);
         }
@@ -74,15 +95,11 @@ impl World {
         }
         let mut by_place: Vec<u32> = (0..size).collect();
         by_place.sort_by_key(|&rank| (seat_of[rank as usize].1, rank));
-        let mut rail_place = alloc::vec![0; size as usize];
         let mut place_starts = alloc::vec![0];
         for column in by_place.chunk_by(|&a, &b| seat_of[a as usize].1 == seat_of[b as usize].1) {
-            for (place, &rank) in column.iter().enumerate() {
-                rail_place[rank as usize] = place as u32;
-            }
             place_starts.push(place_starts[place_starts.len() - 1] + column.len() as u32);
         }
-        World { size, rows: Some(Rows { seat_of, rail_place, by_domain, domain_starts, by_place, place_starts }) }
+        World { size, rows: Some(Rows { seat_of, by_domain, domain_starts, by_place, place_starts, borders }) }
     }
 
     /// How many ranks there are.
@@ -112,9 +129,43 @@ impl World {
         }
     }
 
-    /// The place of that rank in its outer group.
-    pub(super) fn rail_place(&self, rank: u32) -> u32 {
-        self.rows.as_ref().and_then(|rows| rows.rail_place.get(rank as usize).copied()).unwrap_or(0)
+    /// The number of that rank on the tour.
+    pub fn stop(&self, rank: u32) -> u32 {
+        let Some(rows) = &self.rows else { return rank };
+        let (domain, place) = self.seat(rank);
+        rows.domain_starts[domain as usize] + place
+    }
+
+    /// The rank with that number on the tour.
+    pub fn at_stop(&self, stop: u32) -> Option<u32> {
+        match &self.rows {
+            None => (stop < self.size).then_some(stop),
+            Some(rows) => rows.by_domain.get(stop as usize).copied(),
+        }
+    }
+
+    /// Whether the tour visits the ranks in their own order.
+    pub(super) fn ascends(&self) -> bool {
+        self.rows.as_ref().is_none_or(|rows| rows.by_domain.is_sorted())
+    }
+
+    /// Whether there is more to know than the domains of the ranks: an order, or groups of domains.
+    pub fn has_order(&self) -> bool {
+        !self.ascends() || !self.borders().is_empty()
+    }
+
+    /// Groups of domains, the outermost first: the first domain of each. Each list refines the one before it; the last is coarser than
+    /// the domains.
+    pub fn borders(&self) -> &[Vec<u32>] {
+        self.rows.as_ref().map_or(&[], |rows| &rows.borders)
+    }
+
+    /// The same in stops of the tour, and the domains as the innermost groups.
+    pub(super) fn borders_of_stops(&self) -> Vec<Vec<u32>> {
+        let Some(rows) = &self.rows else { return Vec::new() };
+        let starts = &rows.domain_starts[..rows.domain_starts.len() - 1];
+        let stops = |level: &Vec<u32>| level.iter().map(|&domain| starts[domain as usize]).collect();
+        rows.borders.iter().map(stops).chain([starts.to_vec()]).collect()
     }
 
     /// The set of that kind that the rank belongs to.
@@ -143,6 +194,25 @@ impl World {
     pub(super) fn largest_domain(&self) -> u32 {
         (0..self.domain_count()).map(|domain| self.domain(domain).len()).max().unwrap_or(0)
     }
+}
+
+/// Groups as lists of first domains, of what tells groups: the domains' names, ascending, and at which names groups begin. What divides
+/// nothing, or no more than another list does, is left out.
+fn refined(borders: &[Vec<u32>], names: &[u32]) -> Vec<Vec<u32>> {
+    let mut levels: Vec<Vec<u32>> = Vec::new();
+    for level in borders.iter().take(MOST_LEVELS) {
+        let index = |&border: &u32| names.partition_point(|&name| name < border) as u32;
+        let mut starts: Vec<u32> = level.iter().map(index).filter(|&start| (start as usize) < names.len()).collect();
+        starts.extend(levels.last().into_iter().flatten());
+        starts.push(0);
+        starts.sort_unstable();
+        starts.dedup();
+        let divides = starts.len() > 1 && starts.len() < names.len();
+        if divides && levels.last() != Some(&starts) {
+            levels.push(starts);
+        }
+    }
+    levels
 }
 
 fn cut<'a>(ranks: &'a [u32], starts: &[u32], index: u32) -> &'a [u32] {
@@ -281,6 +351,27 @@ mod tests {
         assert_eq!(list(world.members(Group::Inner, 3)), vec![1, 3]);
         assert_eq!(list(world.members(Group::Outer, 0)), vec![0, 1, 4]);
         assert_eq!(world.seat(2), (0, 1));
+    }
+
+    #[test]
+    fn the_tour_visits_domains_in_the_order_of_their_numbers_and_sets_ascend_all_the_same() {
+        let world = World::in_order(&[2, 0, 1, 2, 0, 1], &[vec![0, 2]]);
+        let tour: Vec<u32> = (0..6).filter_map(|stop| world.at_stop(stop)).collect();
+        assert_eq!(tour, vec![1, 4, 2, 5, 0, 3]);
+        assert_eq!(world.at_stop(6), None);
+        assert!((0..6).all(|rank| world.at_stop(world.stop(rank)) == Some(rank)));
+        assert_eq!(list(world.members(Group::Outer, 0)), vec![0, 1, 2]);
+        assert_eq!((world.seat(3), world.borders()), ((2, 1), &[vec![0, 2]][..]));
+        assert_eq!(world.borders_of_stops(), vec![vec![0, 4], vec![0, 2, 4]]);
+        assert!(world.has_order() && !World::from_domains(&[0, 0, 1, 1]).has_order());
+        assert_ne!(world, World::from_domains(&[2, 0, 1, 2, 0, 1]));
+    }
+
+    #[test]
+    fn groups_that_divide_nothing_or_overlap_are_put_right() {
+        let levels = [vec![], vec![0], vec![0, 2], vec![2], vec![0, 3], vec![0, 1, 2, 3], vec![9]];
+        let world = World::in_order(&[0, 1, 2, 3], &levels);
+        assert_eq!(world.borders(), &[vec![0, 2], vec![0, 2, 3]]);
     }
 
     #[test]

@@ -7,15 +7,17 @@
 //! | file | idea |
 //! |---|---|
 //! | `step` | the one kind of instruction |
-//! | `layout` | which ranks are near each other |
+//! | `layout` | which ranks are near each other, and in which order rings visit them |
 //! | `tuning` | what may be asked for, and how a plan refuses |
 //! | `shard` | every rounding rule: slices, chunks, rounds |
 //! | `cut` | which elements each message carries |
-//! | `choose`, `choose::domains` | the cost model and the choice |
+//! | `costs` | what links cost: the one table of constants |
+//! | `profile` | costs as text |
+//! | `choose`, and in it `crowd` `domains` `wire` | the cost model and the choice |
 //! | `lane` `build` | what one channel does, and how it is put together |
 //! | `digest` | the number that ranks compare |
 //! | `direct` `twoshot` `owner` `star` `pairwise` | everybody meets everybody: one algorithm each, its drawing above its code |
-//! | `ring` `tree` `halving` `bruck` `barrier` | neighbours in a pattern, likewise |
+//! | `ring` `tree` `halving` `bruck` `barrier` | neighbours in a pattern, likewise; `shape` is that of trees |
 //! | `hierarchy` | the others in domains and between them |
 //!
 //! # Buffers
@@ -42,6 +44,7 @@ mod barrier;
 mod bruck;
 mod build;
 mod choose;
+mod costs;
 mod cut;
 mod digest;
 mod direct;
@@ -51,7 +54,9 @@ mod lane;
 mod layout;
 mod owner;
 mod pairwise;
+mod profile;
 mod ring;
+mod shape;
 mod shard;
 mod star;
 mod step;
@@ -65,10 +70,12 @@ mod tests;
 mod trial;
 
 pub use choose::Candidate;
-pub use layout::{Members, MembersIter, World};
+pub use costs::{Constant, Costs};
+pub use layout::{MOST_LEVELS, Members, MembersIter, World};
+pub use profile::{MOST_PROFILE_BYTES, ProfileError};
 pub use shard::{BORDER_BYTES, CHUNK_BYTES, MOST_CHUNK_BYTES, MOST_ELEMENTS};
 pub use step::{Flags, Group, Put, Space, Step, Take};
-pub use tuning::{Algorithm, PlanError, Tuning};
+pub use tuning::{Algorithm, Medium, PlanError, Tuning};
 
 use crate::types::{Call, Collective};
 use alloc::string::String;
@@ -87,7 +94,7 @@ pub const MOST_CHANNELS: u32 = 64;
 pub const MOST_RANKS: u32 = 1 << 20;
 
 /// Changes whenever the steps of some plan change: ranks with different versions of the library must not run together.
-const VERSION: u64 = 2;
+const VERSION: u64 = 5;
 
 /// What every rank does for one call.
 #[derive(Clone, Debug)]
@@ -120,8 +127,10 @@ impl Plan {
         };
         let chunk = shard::chunk_elements(chunk_bytes, call.dtype);
         check_steps(world, call, chunk)?;
-        let channels = build::channels(algorithm, call, tuning);
-        let job = Job { world, call, chunk, channels };
+        let parts = build::parts(algorithm, call, tuning, world.size(), chunk);
+        let channels = build::channels(algorithm, call, tuning, parts);
+        let sends = tuning.medium(world) != Medium::Memory;
+        let job = Job { world, call, chunk, sends, channels, parts };
         let tracks: Vec<Track> = (0..channels).map(|channel| job.track(algorithm, channel)).collect();
         let slot_len = tracks.iter().map(Track::longest).max().unwrap_or(0);
         Ok(Plan {
@@ -177,6 +186,11 @@ impl Plan {
     /// The ranks.
     pub fn world(&self) -> &World {
         &self.world
+    }
+
+    /// What was asked for.
+    pub fn tuning(&self) -> &Tuning {
+        &self.tuning
     }
 
     /// The algorithm.
@@ -238,7 +252,7 @@ impl Plan {
         let call = &self.call;
         let shared = if call.receive_counts.is_some() { &[][..] } else { call.counts.as_deref().unwrap_or(&[]) };
         let world = &self.world;
-        Digest::new()
+        let digest = Digest::new()
             .word(VERSION)
             .word(call.collective as u64)
             .word(call.dtype as u64)
@@ -255,7 +269,9 @@ impl Plan {
             .word(u64::from(self.channels()))
             .word(u64::from(self.tuning.reproducible))
             .word(u64::from(self.fetches()))
-            .finish()
+            .word(world.borders().len() as u64);
+        let groups = |digest: Digest, level: &Vec<u32>| digest.list(level.iter().copied().map(u64::from));
+        world.borders().iter().fold(digest, groups).finish()
     }
 
     /// Why this algorithm, in one paragraph.
@@ -370,5 +386,5 @@ fn check_tuning(call: &Call, tuning: &Tuning) -> Result<u64, PlanError> {
     };
     within("chunk_bytes", tuning.chunk_bytes, MOST_CHUNK_BYTES)?;
     within("channels", tuning.channels, MOST_CHANNELS)?;
-    Ok(u64::from(tuning.chunk_bytes.unwrap_or(shard::usual_chunk(call))))
+    Ok(u64::from(tuning.chunk_bytes.unwrap_or(shard::usual_chunk(call, tuning))))
 }

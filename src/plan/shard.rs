@@ -2,6 +2,7 @@
 //!
 //! Integers only, and no overflow for vectors of up to [`MOST_ELEMENTS`].
 
+use super::{Medium, Tuning};
 use crate::types::{Call, DataType};
 
 /// The longest vector, in elements, that a plan takes.
@@ -24,8 +25,12 @@ pub const BORDER_BYTES: u64 = 64;
 /// So many chunks are moved in one step where there is no message: an executor looks at deadlines between steps.
 pub(super) const WINDOW_CHUNKS: u64 = 16;
 
-/// Bytes of one message of that call. The same on all ranks: where they don't know each other's counts, it does not depend on them.
-pub(super) fn usual_chunk(call: &Call) -> u32 {
+/// Bytes of one message of that call. The same on all ranks: where they don't know each other's counts, it does not depend on them. Over
+/// sockets always the longest: two ranks reduce 256 KiB in 74 us in chunks of 64 KiB, in 58 in chunks of 128.
+pub(super) fn usual_chunk(call: &Call, tuning: &Tuning) -> u32 {
+    if [tuning.inside, tuning.between].iter().any(|medium| *medium != Medium::Memory) {
+        return MOST_CHUNK_BYTES;
+    }
     let longest = match (&call.counts, &call.receive_counts) {
         (_, Some(_)) => 0,
         (Some(counts), None) => counts.iter().copied().max().unwrap_or(0),

@@ -103,6 +103,8 @@ impl Flags {
     pub const FINISH: Flags = Flags(32);
     /// A step of no elements whose messages tell where each rank's buffers lie; windows may be used after it.
     pub const PLACES: Flags = Flags(64);
+    /// The message needs a copy of its own: the memory that it was made of may be overwritten, in place, before everybody has it.
+    pub const COPY: Flags = Flags(128);
 
     /// Both sets together.
     pub const fn with(self, other: Flags) -> Flags {
@@ -122,7 +124,7 @@ impl Flags {
 
 impl fmt::Debug for Flags {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const NAMES: [&str; 7] = ["await", "release", "credit", "signal", "message-first", "finish", "places"];
+        const NAMES: [&str; 8] = ["await", "release", "credit", "signal", "message-first", "finish", "places", "copy"];
         let mut first = true;
         for (bit, name) in NAMES.iter().enumerate() {
             if self.0 & (1 << bit) != 0 {
@@ -187,6 +189,24 @@ impl Step {
     /// The space of the local sink.
     pub const fn dst(&self) -> Space {
         Step::space((self.places >> 2) & 3)
+    }
+
+    /// Where the bytes of the step's message lie in the rank's own buffers once the step is done: links may send them from there, also later,
+    /// because the plan overwrites them only after everybody has them. The prover holds plans to that.
+    pub fn lends(&self) -> Option<(Space, u64)> {
+        let whole = self.flags.has(Flags::CREDIT.with(Flags::SIGNAL));
+        if !whole || self.flags.has(Flags::PLACES) || self.flags.has(Flags::COPY) {
+            return None;
+        }
+        match (self.dst(), self.take) {
+            (Space::Output, _) => Some((Space::Output, self.dst_at)),
+            (Space::Nothing, Take::Nothing)
+                if matches!(self.src(), Space::Input | Space::Output) && !self.flags.has(Flags::FINISH) =>
+            {
+                Some((self.src(), self.src_at))
+            }
+            _ => None,
+        }
     }
 
     /// The set of ranks that a board or a fold addresses.

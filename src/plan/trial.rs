@@ -399,6 +399,7 @@ pub(super) fn run_forms(world: &World, algorithm: Algorithm, collective: Collect
             chunk_bytes: Some(chunk_bytes),
             channels: Some(channels),
             windows: true,
+            between: if channels == 3 { Medium::Network } else { Medium::Memory },
             ..Tuning::default()
         };
         for count in [0, 1, n - 1, 7 * n + 3, 40] {
@@ -457,6 +458,8 @@ fn the_hierarchy_is_right_in_equal_unequal_and_scattered_domains() {
         World::from_domains(&[3, 1, 2, 3, 1, 1]),
         World::domains(&[2; 9]),
         World::domains(&[1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 3]),
+        World::in_order(&[2, 0, 1, 2, 0, 1, 0], &[vec![0, 2]]),
+        World::in_order(&[9, 4, 0, 7, 1, 3, 8, 5, 2, 6, 9, 4], &[vec![0, 6], vec![0, 2, 6, 9]]),
     ];
     let mut runs = 0;
     for world in &worlds {
@@ -469,12 +472,20 @@ fn the_hierarchy_is_right_in_equal_unequal_and_scattered_domains() {
 
 #[test]
 fn flat_algorithms_do_not_mind_domains() {
-    let world = World::from_domains(&[0, 1, 0, 1, 2]);
-    for algorithm in Algorithm::ALL {
-        for collective in Collective::ALL {
-            run_forms(&world, algorithm, collective);
+    let worlds = [
+        World::from_domains(&[0, 1, 0, 1, 2]),
+        World::in_order(&[2, 0, 1, 2, 0, 1, 3], &[vec![0, 2]]),
+        World::in_order(&[4, 0, 3, 5, 1, 2], &[vec![0, 3], vec![0, 1, 3, 5]]),
+    ];
+    let mut runs = 0;
+    for world in &worlds {
+        for algorithm in Algorithm::ALL {
+            for collective in Collective::ALL {
+                runs += run_forms(world, algorithm, collective);
+            }
         }
     }
+    assert!(runs > 3 * 28 * 15, "{runs}");
 }
 
 #[test]
@@ -527,18 +538,21 @@ proptest::proptest! {
     #[test]
     fn any_call_in_any_world_with_any_tuning_is_right(
         domains in proptest::collection::vec(0u32..4, 1..13),
+        border in 0u32..4,
         algorithm in 0..Algorithm::ALL.len(),
         collective in 0..Collective::ALL.len(),
         count in 0u64..150,
         root in 0u32..12,
         chunk_bytes in 1u32..300,
         channels in 1u32..5,
+        network in proptest::prelude::any::<bool>(),
     ) {
-        let world = World::from_domains(&domains);
+        let world = World::in_order(&domains, &[vec![border]]);
         let collective = Collective::ALL[collective];
         let count = if collective == Collective::Barrier { 0 } else { count };
         let call = Call::new(collective, DataType::F32, Reduction::Sum, root % world.size(), count);
-        let tuning = Tuning { chunk_bytes: Some(chunk_bytes), channels: Some(channels), windows: true, ..Tuning::default() };
+        let between = if network { Medium::Network } else { Medium::Memory };
+        let tuning = Tuning { chunk_bytes: Some(chunk_bytes), channels: Some(channels), windows: true, between, ..Tuning::default() };
         run_all(&world, &call, &tuning);
         let forced = Tuning { algorithm: Some(Algorithm::ALL[algorithm]), ..tuning };
         if Plan::new(&world, &call, &forced).is_ok() {

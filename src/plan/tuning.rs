@@ -1,6 +1,8 @@
 //! What a user or a profile may ask of a plan, and how a plan refuses.
 
+use super::{Costs, World};
 use crate::types::Collective;
+use alloc::sync::Arc;
 use core::fmt;
 
 /// The algorithms. Their numbers are part of the digest and never change.
@@ -73,6 +75,34 @@ impl fmt::Display for Algorithm {
     }
 }
 
+/// What messages go over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(u8)]
+#[non_exhaustive]
+pub enum Medium {
+    /// Memory that both ranks can address.
+    #[default]
+    Memory = 0,
+    /// Sockets within a host: every byte goes through the kernel, and a message to many ranks is sent to each of them.
+    Loopback = 1,
+    /// Sockets between hosts.
+    Network = 2,
+}
+
+impl Medium {
+    /// All of them.
+    pub const ALL: [Medium; 3] = [Medium::Memory, Medium::Loopback, Medium::Network];
+
+    /// The name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Medium::Memory => "memory",
+            Medium::Loopback => "loopback",
+            Medium::Network => "network",
+        }
+    }
+}
+
 /// What is asked of a plan besides the call. All ranks must ask for the same.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tuning {
@@ -89,8 +119,22 @@ pub struct Tuning {
     /// Where a rank sends at least so many bytes, to one rank or to all together, they are worth copying straight from its private memory,
     /// which every rank can do. 0: never, or not every rank can.
     pub fetch_from: u64,
-    /// Cores that the ranks of a host share. 0: at least one a rank.
+    /// Cores that all ranks share; on several hosts as many as if every host were as crowded as the most crowded one. 0: at least one a
+    /// rank.
     pub cores: u32,
+    /// What ranks of one domain talk over.
+    pub inside: Medium,
+    /// What ranks of different domains talk over.
+    pub between: Medium,
+    /// What links cost; nothing: as built in.
+    pub costs: Option<Arc<Costs>>,
+}
+
+impl Tuning {
+    /// What the ranks of a flat algorithm talk over, and those of a rail.
+    pub(super) fn medium(&self, world: &World) -> Medium {
+        if world.domain_count() < 2 { self.inside } else { self.between }
+    }
 }
 
 /// Why there is no plan.

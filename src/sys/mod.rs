@@ -1,5 +1,5 @@
-//! Raw system bindings: shared memory, futex, membarrier, process watches. Everything here is Linux's; each file wraps one idea so that
-//! the rest of the crate sees safe calls, or unsafe ones with a stated contract.
+//! Raw system bindings: shared memory, futex, membarrier, process watches, RDMA verbs. Everything here is Linux's; each file wraps one
+//! idea so that the rest of the crate sees safe calls, or unsafe ones with a stated contract.
 
 pub mod barrier;
 pub mod biased;
@@ -11,3 +11,4 @@ pub mod process;
 pub mod remote;
 pub mod stream;
 pub mod sync;
+pub(crate) mod verbs;

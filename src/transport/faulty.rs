@@ -12,7 +12,8 @@
 //! or lost peer: slots that stay full.
 //!
 //! What must be detected: a changed tag or length, always, because the executor compares both with the plan. What can't be: a changed
-//! payload, because no message carries a checksum; memory of the same host and the transports between hosts are trusted with that.
+//! payload, because these links' messages carry no checksum: memory of the same host is trusted with that, and what goes between hosts can have
+//! one below this (`Protection`).
 
 use super::clock::Clock;
 use super::{Abort, Blocked, Entered, Incoming, Links, Message, Outgoing, Shared, Trouble, Watch};

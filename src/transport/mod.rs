@@ -16,15 +16,19 @@
 //! | `local` | threads of one process, a mutex and queues: the reference |
 //! | `shm` | ranks of one host, rings of cache lines and slots in shared memory |
 //! | `tcp` | ranks of any hosts, over sockets |
+//! | `mixed` | `shm` to the ranks of this host, `tcp` to all others |
+//! | `verbs` | RDMA queues, which carry for `tcp` what its sockets would |
 //! | `faulty` | any links, with delays, drops, closes and corruption from a seed |
 //! | `traced` | any links, with every message recorded |
 
 pub mod clock;
 pub mod faulty;
 pub mod local;
+pub mod mixed;
 pub mod shm;
 pub mod tcp;
 pub mod traced;
+pub mod verbs;
 mod watch;
 
 pub use watch::{Abort, Entered, Suspect, Trouble, Watch};

@@ -47,6 +47,11 @@ pub trait Watch: Links {
     /// Says that this rank is about to sleep; whoever publishes from now on wakes it. Look once more before `sleep`.
     fn doze(&mut self, blocked: Blocked);
 
+    /// How long a nap serves this wait better than giving the processor to somebody else for a moment only. None: that is better.
+    fn nap(&mut self, _blocked: Blocked) -> Option<Duration> {
+        None
+    }
+
     /// Sleeps until somebody wakes this rank, at most that long.
     fn sleep(&mut self, limit: Duration);
 
@@ -143,6 +148,20 @@ impl Abort {
     pub const CALLED: u32 = 4;
     /// The culprit sent what makes no sense, or its system refused something.
     pub const BROKEN: u32 = 5;
+
+    /// The same abort with ranks that exist, of so many, and a text that is safe to print, whatever its author wrote.
+    pub(super) fn believable(mut self, ranks: u32) -> Abort {
+        self.by = self.by.min(ranks - 1);
+        for rank in [&mut self.culprit, &mut self.other] {
+            if *rank >= ranks {
+                *rank = self.by;
+            }
+        }
+        if self.text.contains(char::is_control) {
+            self.text = self.text.replace(char::is_control, " ");
+        }
+        self
+    }
 }
 
 /// A call as another rank sees it.

@@ -5,7 +5,7 @@ use crate::numbers::Chance;
 use crate::trial::Trial;
 use crate::worlds::Scene;
 use ringtree::plan::Algorithm;
-use ringtree::{Error, ReduceOp};
+use ringtree::{Error, ReduceOp, locate};
 
 /// Splits by color and key, some ranks without a color, and splits of splits.
 pub fn splits_are_worlds_of_their_own(scene: &Scene) {
@@ -119,7 +119,8 @@ pub fn splits_keep_the_domains_of_their_members(scene: &Scene) {
         // Where nobody has a neighbour there are no domains.
         let alone = !together(&inherited).contains(&true);
         assert!(together(&domains) == together(&inherited) || alone, "{domains:?} of {inherited:?}");
-        assert!(!alone || domains.iter().all(|domain| *domain == 0));
+        // Those of one rank that there are all the same are in racks.
+        assert!(!alone || domains.iter().all(|domain| *domain == 0) || !together(&domains).contains(&true));
         let mut memory = Memory::new();
         let mut chance = Chance::new(scene.seed, "domains");
         for round in 0..20 {
@@ -136,5 +137,31 @@ pub fn splits_keep_the_domains_of_their_members(scene: &Scene) {
         Ok(()) => assert!(divided && data.iter().all(|sum| *sum == size as i32)),
         Err(Error::Choice { what, .. }) => assert!(!divided && what.contains("one domain"), "{what}"),
         Err(error) => panic!("{error}"),
+    }
+}
+
+/// Domains are numbered as rings visit them: those of one rack follow each other, in a split too, and what is reduced in that order has the
+/// same bits on all ranks.
+pub fn rings_visit_the_hosts_of_a_rack_together(scene: &Scene) {
+    let world = scene.world(|config| config.algorithm = Some(Algorithm::Ring));
+    let location = locate(|name| std::env::var(name).ok()).expect("a location").location;
+    let own = location.mark().levels()[1];
+    let backwards = world.split(Some(0), -(scene.rank() as i32)).expect("a split").expect("a color");
+    for world in [world, backwards] {
+        let mut racks = vec![0u64; world.size()];
+        world.all_gather(&[own], &mut racks).expect("an all-gather");
+        let domains = world.domains();
+        let mut visited: Vec<(usize, u64)> = domains.into_iter().zip(racks).collect();
+        visited.sort_unstable();
+        let mut stretches: Vec<u64> = visited.into_iter().map(|(_, rack)| rack).collect();
+        stretches.dedup();
+        let many = stretches.len();
+        stretches.sort_unstable();
+        stretches.dedup();
+        assert_eq!(stretches.len(), many, "a rack is left and entered again");
+        let mut sum: Vec<f32> = (0..5000).map(|at| 1.0 / (1 + at + world.rank() * 7) as f32).collect();
+        world.all_reduce(&mut sum, ReduceOp::Sum).expect("an all-reduce");
+        let bits = sum.iter().fold(0u64, |bits, value| bits.wrapping_mul(31).wrapping_add(u64::from(value.to_bits())));
+        scene.all_agree(bits, &"a ring over racks");
     }
 }

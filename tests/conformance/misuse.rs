@@ -1,8 +1,9 @@
 //! Calls that can't be done: refused on the spot, nothing is sent, the communicator goes on.
 
 use crate::worlds::Scene;
-use ringtree::plan::Algorithm;
-use ringtree::{Config, Domains, Error, ReduceOp, Result, Scalar, Work};
+use ringtree::plan::{Algorithm, Costs};
+use ringtree::{Config, Domains, Error, Protection, ReduceOp, Result, Scalar, Work};
+use std::sync::Arc;
 
 fn refused(result: Result<()>, word: &str) {
     match result {
@@ -115,6 +116,12 @@ pub fn ranks_with_different_settings_are_refused_by_name(scene: &Scene) {
     assert!(message.contains("RINGTREE_DOMAINS") && message.contains("differs"), "{message}");
     let message = meet(&|config| config.chunk_bytes = last.then_some(4096));
     assert!(message.contains("RINGTREE_CHUNK") && message.contains("differs"), "{message}");
+    let mut costs = Costs::default();
+    assert!(costs.set("pair", "copy_ps", 12345));
+    let message = meet(&|config| config.costs = last.then(|| Arc::new(costs)));
+    assert!(message.contains("RINGTREE_PROFILE") && message.contains("differs"), "{message}");
+    let message = meet(&|config| config.protection = if last { Protection::Encrypted } else { Protection::Checksum });
+    assert!(message.contains("RINGTREE_PROTECTION") && message.contains("differs"), "{message}");
     let message = meet(&|config| config.domains = Domains::Sizes(vec![size, 2]));
     assert!(message.contains("RINGTREE_DOMAINS") && message.contains(&format!("{size},2")), "{message}");
     let fits =

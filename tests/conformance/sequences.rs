@@ -179,7 +179,8 @@ fn group(first: &Communicator, second: &Communicator, count: usize) {
         }
     }
     group.run().expect("a group");
-    assert!(sum.iter().all(|x| *x as usize == size));
+    let wrong = sum.iter().enumerate().find(|(_, x)| **x as usize != size);
+    assert!(wrong.is_none(), "element {} of the sum of {size} ranks, each with ones", format_args!("{wrong:?}"));
     assert!(most.iter().all(|x| *x as usize == second.size() - 1));
     assert!(size == 1 || received.iter().all(|x| *x as usize == left));
 }

@@ -5,9 +5,10 @@
 //!           └─ Processes ─> this binary again, with the case in its environment ─┴─> case(&Scene)
 //! ```
 
+use crate::hosts::{Hosts, Layout};
 use ringtree::boot::UniqueId;
-use ringtree::{Communicator, Config, Domains, Fetch, Result, Transport};
-use std::io::Read;
+use ringtree::{Communicator, Config, Domains, Fetch, Protection, Result, Transport, locate};
+use std::io::{Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -41,15 +42,39 @@ pub struct Ways {
     pub in_domains: bool,
     /// Whatever is copied is copied straight from the memory of its rank, where the system allows it.
     pub fetching: bool,
+    /// Processes are told that they are on so many hosts.
+    pub hosts: usize,
+    /// Hosts are in racks, in another order than that of the ranks.
+    pub in_racks: bool,
+    /// Every so many ranks are in a network namespace of their own, with two interfaces; 0: all are where this process is.
+    pub apart: usize,
+    pub protection: Protection,
 }
 
 impl Ways {
     pub const fn over(transport: Transport) -> Ways {
-        Ways { transport, in_domains: false, fetching: false }
+        let (hosts, apart, protection) = (1, 0, Protection::Plain);
+        Ways { transport, in_domains: false, fetching: false, hosts, in_racks: false, apart, protection }
     }
 
     pub const fn in_domains(self) -> Ways {
         Ways { in_domains: true, ..self }
+    }
+
+    pub const fn on_hosts(self, hosts: usize) -> Ways {
+        Ways { hosts, ..self }
+    }
+
+    pub const fn in_racks(self) -> Ways {
+        Ways { in_racks: true, ..self }
+    }
+
+    pub const fn apart(self, ranks: usize) -> Ways {
+        Ways { apart: ranks, ..self }
+    }
+
+    pub const fn protected(self, protection: Protection) -> Ways {
+        Ways { protection, ..self }
     }
 
     pub const fn fetching(self) -> Ways {
@@ -156,12 +181,23 @@ impl Ranks {
         let (Ranks::Threads(ways) | Ranks::Processes(ways)) = self;
         let domains = if ways.in_domains { domains(size) } else { Domains::Auto };
         let fetch = if ways.fetching { Fetch::From(1) } else { Fetch::Off };
-        Config { transport: ways.transport, domains, fetch, timeout, init_timeout: timeout, ..Config::default() }
+        let location = locate(|name| std::env::var(name).ok()).expect("a location that makes sense").location;
+        let Ways { transport, protection, .. } = ways;
+        let init_timeout = timeout;
+        Config { transport, domains, location, fetch, protection, timeout, init_timeout, ..Config::default() }
     }
 
     /// Runs a case in worlds of each of these sizes.
     pub fn run(self, name: &str, case: impl Fn(&Scene) + Sync, sizes: &[usize]) {
         println!("{SEED}={}", seed());
+        if let Ranks::Processes(Ways { apart: 1.., .. }) = self
+            && let Err(why) = Hosts::new(Layout { hosts: 1, networks: 1, racks: 1 })
+        {
+            // Past the harness, which shows nothing of tests that pass.
+            writeln!(std::io::stderr(), "skipped: conformance on several hosts: {name}: {why}")
+                .expect("an open stderr");
+            return;
+        }
         for &size in sizes {
             match self {
                 Ranks::Threads(_) => run_threads(self, size, &case),
@@ -203,18 +239,50 @@ impl Drop for Rank {
     }
 }
 
+/// Hosts with two interfaces each.
+fn namespaces(hosts: usize) -> Hosts {
+    Hosts::new(Layout { hosts, networks: 2, racks: 1 }).expect("hosts")
+}
+
+/// Where a rank lives: the first two ranks together, the third on another host, and then one host after the other, so that hosts have
+/// unequal numbers of ranks and ranks of one host don't follow each other.
+fn host_of(rank: usize, size: usize, hosts: usize) -> usize {
+    match rank {
+        0 => 0,
+        1 => usize::from(size == 2),
+        _ => (rank - 1) % hosts,
+    }
+}
+
 fn run_processes(ways: Ways, size: usize, name: &str) {
-    let id = UniqueId::new().expect("an id");
-    let Ways { transport, in_domains, fetching } = ways;
+    // On hosts of their own the ranks meet where rank 0 is: an id of this process would lead nowhere.
+    let id = if ways.apart > 0 { None } else { Some(UniqueId::new().expect("an id")) };
+    let id_word = id.as_ref().map_or("-".into(), UniqueId::to_hex);
+    let Ways { transport, in_domains, fetching, hosts, in_racks, apart, protection } = ways;
+    let words = format!("{} {in_domains} {fetching} {} {id_word}", transport.name(), protection.name());
+    let namespaces = size.checked_div(apart).map(namespaces);
     let binary = std::env::current_exe().expect("this binary");
     let mut ranks: Vec<Rank> = (0..size)
         .map(|rank| {
             let mut command = Command::new(&binary);
             command.args(["--exact", "a_rank_in_a_process", "--nocapture", "--test-threads=1"]);
-            command
-                .env(CASE, name)
-                .env(PLACE, format!("{rank} {size} {} {in_domains} {fetching} {}", transport.name(), id.to_hex()));
+            command.env(CASE, name).env(PLACE, format!("{rank} {size} {words}"));
             command.env(SEED, seed().to_string());
+            if let Some(namespaces) = &namespaces {
+                namespaces.enter(&mut command, rank / apart);
+                command.env("MASTER_ADDR", Hosts::address(0, 0)).env("MASTER_PORT", "29500");
+                command.env("RANK", rank.to_string()).env("WORLD_SIZE", size.to_string());
+                command.env("RINGTREE_SECRET", "of these tests");
+            }
+            if hosts > 1 {
+                command.env("RINGTREE_HOST", format!("host {}", host_of(rank, size, hosts)));
+                command.env("RINGTREE_ADDRESS", "127.0.0.1");
+            }
+            if in_racks {
+                // Of every third host nobody knows where it is.
+                let location = ["pod1/rack1", "pod2/rack1", "unknown"][host_of(rank, size, hosts) % 3];
+                command.env("RINGTREE_LOCATION", location);
+            }
             command.stdout(Stdio::piped()).stderr(Stdio::piped());
             Rank(command.spawn().expect("a process"))
         })
@@ -271,14 +339,22 @@ fn read_all(child: &mut Child) -> std::thread::JoinHandle<String> {
 pub fn run_as_rank(cases: &[(&str, Case)]) -> bool {
     let (Ok(name), Ok(place)) = (std::env::var(CASE), std::env::var(PLACE)) else { return false };
     let words: Vec<&str> = place.split(' ').collect();
-    let [rank, size, transport, in_domains, fetching, id] = words[..] else { panic!("{PLACE} is '{place}'") };
+    let [rank, size, transport, in_domains, fetching, protection, id] = words[..] else {
+        panic!("{PLACE} is '{place}'")
+    };
     let transport: Transport = transport.parse().expect("a transport");
     let flag = |word: &str| word.parse().expect("true or false");
-    let ways = Ways { transport, in_domains: flag(in_domains), fetching: flag(fetching) };
-    let id = UniqueId::from_hex(id).expect("an id");
-    let (rank, size) = (rank.parse().expect("a rank"), size.parse().expect("a size"));
+    let protection = protection.parse().expect("a protection");
+    let ways = Ways { in_domains: flag(in_domains), fetching: flag(fetching), protection, ..Ways::over(transport) };
+    let (rank, size): (usize, usize) = (rank.parse().expect("a rank"), size.parse().expect("a size"));
     let kind = Ranks::Processes(ways);
-    let base = Communicator::with_config(&id, rank, size, &kind.config(size)).expect("a world of processes");
+    let base = match id {
+        "-" => Communicator::try_from_env(&kind.config(size)).expect("a world on hosts").expect("a launched rank"),
+        id => {
+            let id = UniqueId::from_hex(id).expect("an id");
+            Communicator::with_config(&id, rank, size, &kind.config(size)).expect("a world of processes")
+        }
+    };
     if name == FAILING {
         assert_ne!(rank, 1, "this rank fails");
         return true;

@@ -8,7 +8,9 @@ mod meter;
 
 use chance::Chance;
 use ringtree::boot::{UniqueId, detect, strangers};
+use ringtree::plan::Costs;
 use ringtree::topo::graph::{CpuSet, Host};
+use ringtree::topo::site::{Location, Site, expand, of_slurm};
 use ringtree::topo::xml;
 use ringtree::transport::tcp::strangers as far;
 use ringtree::{Config, Fetch};
@@ -98,11 +100,32 @@ fn addresses_of_other_ranks() {
 }
 
 #[test]
+fn words_about_rdma_queues() {
+    let trial = Trial { samples: far::words(), words: &["\0", "\u{1}"], longest: 64, allowed: (16, 256) };
+    trial.run(far::reads_word);
+}
+
+#[test]
 fn streams_of_data_sockets() {
     // A message may be announced with 128 KiB, of as many links as there are; what is announced is what room is made for.
     let allowed = (12 << 10, 1 << 20);
     let trial = Trial { samples: vec![far::stream()], words: &["\0\0\0\0", "\u{1}"], longest: 512, allowed };
     trial.run(far::reads_stream);
+}
+
+#[test]
+fn streams_of_data_sockets_with_checksums() {
+    let allowed = (12 << 10, 1 << 20);
+    let trial = Trial { samples: vec![far::checked_stream()], words: &["\0\0\0\0", "\u{1}"], longest: 512, allowed };
+    trial.run(far::reads_checked_stream);
+}
+
+#[test]
+fn streams_of_encrypted_data_sockets() {
+    // Buffers for ciphertext and for what a record says, whatever comes.
+    let allowed = (12 << 10, 1 << 20);
+    let trial = Trial { samples: vec![far::encrypted_stream()], words: &["\0\0\0\0", "\u{1}"], longest: 512, allowed };
+    trial.run(far::reads_encrypted_stream);
 }
 
 #[test]
@@ -163,6 +186,46 @@ fn topologies_in_our_own_form() {
 }
 
 #[test]
+fn files_of_sites() {
+    let sample = "ringtree-site 1\n# two racks\nfabric rail-optimised\nrails 8\nplace pod1/rack1 node[001-016]\n\
+        place pod1/rack2 node[017-031],login3 spare\nplace unknown x\n";
+    let torus = "ringtree-site 1\nfabric torus\nplace t/0,0,1 a[1-2]b[3,5]\nplace t/0,0,2 c\n";
+    let words = ["place ", "fabric ", "torus", "rails ", "/", ",", "[", "]", "-", "[1-99999]", "\n", "unknown"];
+    // A few bytes may name thousands of hosts, but all together no more than there may be: 2¹⁷, of some 200 bytes each.
+    let trial = Trial { samples: texts(&[sample, torus]), words: &words, longest: 1024, allowed: (256, 32 << 20) };
+    trial.run(|bytes| {
+        let Ok(site) = Site::parse(&text(bytes)) else { return false };
+        assert_eq!(Site::parse(&site.to_string()).as_ref(), Ok(&site));
+        true
+    });
+}
+
+#[test]
+fn lists_of_hosts() {
+    let samples = texts(&["node[001-016,020],login3", "r[1-2]n[0-9].site", "a", "n[9-12],n[08-10]"]);
+    let words = ["[", "]", "-", ",", "[1-9]", "[0-4095]", "[1-99999999999999999999]"];
+    let trial = Trial { samples, words: &words, longest: 256, allowed: (64, 3 << 20) };
+    trial.run(|bytes| expand(&text(bytes)).is_ok());
+}
+
+#[test]
+fn locations_of_hosts() {
+    let samples =
+        texts(&["pod1/rack3", "fabric/2,0,1", "unknown", "s0.s2.node12 switch.switch.node", "b1.n3 block.node"]);
+    let trial = Trial { samples, words: &["/", ",", ".", " ", "node", "switch"], longest: 2048, allowed: (64, 4096) };
+    trial.run(|bytes| {
+        let text = text(bytes);
+        let location = text.parse::<Location>();
+        if let Ok(location) = &location {
+            assert_eq!(location.to_string().parse().as_ref(), Ok(location));
+            assert_eq!(location.mark().levels().iter().filter(|level| **level != 0).count(), location.names().len());
+        }
+        let (address, pattern) = text.split_once(' ').unwrap_or((&text, ""));
+        location.is_ok() | of_slurm(address, pattern).is_ok()
+    });
+}
+
+#[test]
 fn sets_of_processors() {
     let samples = texts(&["0-3,8", "0-65535", "1,3,5,7,9-11", "", "64-127,0-63"]);
     let trial = Trial { samples, words: &["-", ",", "0-65535"], longest: 256, allowed: (64, 4096) };
@@ -179,7 +242,9 @@ fn variables_of_launchers_and_settings() {
         "RANK=1\nWORLD_SIZE=4\nLOCAL_RANK=1\nMASTER_ADDR=node0\nMASTER_PORT=29500\n",
         "SLURM_PROCID=3\nSLURM_NTASKS=8\nSLURM_LOCALID=1\nSLURM_JOB_ID=77\nSLURM_STEP_ID=0\nSLURM_NODELIST=n[1-4]\nSLURM_JOB_NUM_NODES=4\n",
         "OMPI_COMM_WORLD_RANK=1\nOMPI_COMM_WORLD_SIZE=2\nOMPI_COMM_WORLD_LOCAL_SIZE=2\nPMIX_NAMESPACE=x\n",
-        "RINGTREE_TIMEOUT=5\nRINGTREE_CHUNK=64K\nRINGTREE_FETCH=1M\nRINGTREE_DOMAINS=4,4\nRINGTREE_ALGORITHM=ring\nRINGTREE_STAGING=1G\n",
+        "RINGTREE_TIMEOUT=5\nRINGTREE_CHUNK=64K\nRINGTREE_FETCH=1M\nRINGTREE_DOMAINS=4,4\nRINGTREE_ALGORITHM=ring\nRINGTREE_STAGING=1G\n\
+        RINGTREE_PROTECTION=checksum\n",
+        "RINGTREE_FETCH=1M\nRINGTREE_LOCATION=pod1/rack3\nRINGTREE_LOCATION_FROM=ZONE,LEAF\nZONE=z1\nLEAF=l7\n",
     ]);
     let words = ["=", "\n", "node[1-99999999]", ",", "K", "RANK=", "SLURM_NTASKS="];
     let trial = Trial { samples, words: &words, longest: 1024, allowed: (200, 64 << 10) };
@@ -191,6 +256,31 @@ fn variables_of_launchers_and_settings() {
         };
         detect(&find).is_ok_and(|launch| launch.is_some())
             | Config::from_variables(find).is_ok_and(|config| config.fetch != Fetch::Auto)
+    });
+}
+
+#[test]
+fn profiles() {
+    let sample = Costs::built_in().to_profile("measured on a host\n2 cores");
+    let short = "ringtree-profile 1\nmemory.copy_ps 100\nloopback.post_ns 6000 # sent\n";
+    let words = [
+        "ringtree-profile 1\n",
+        "memory.",
+        "network.",
+        "latency_ns ",
+        "sent_ps ",
+        "\n",
+        "#",
+        " 0\n",
+        "99999999999999999999",
+    ];
+    let trial = Trial { samples: texts(&[&sample, short]), words: &words, longest: 2048, allowed: (64, 4096) };
+    trial.run(|bytes| {
+        let Ok(costs) = Costs::from_profile(&text(bytes)) else { return false };
+        // What was read makes sense, and is what is written and read again.
+        assert!(costs.constants().all(|one| (one.limits.0..=one.limits.1).contains(&one.value)));
+        assert_eq!(Costs::from_profile(&costs.to_profile("")), Ok(costs));
+        true
     });
 }
 

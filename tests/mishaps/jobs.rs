@@ -1,6 +1,7 @@
 //! A job: a process for each rank, what they say, and ways to hurt them.
 
 use crate::chance::SEED;
+use crate::hosts::Hosts;
 use crate::leftovers::{self, TOKEN};
 use ringtree::boot::{BootConfig, UniqueId};
 use std::collections::BTreeMap;
@@ -96,6 +97,8 @@ pub struct Job {
     variables: BTreeMap<String, String>,
     id: Option<UniqueId>,
     port: u16,
+    /// Where the ranks are, so many on each host; None: where this process is.
+    hosts: Option<(Hosts, usize)>,
     token: String,
     /// The only place where the ranks may leave temporary files; they must not.
     folder: PathBuf,
@@ -111,15 +114,32 @@ impl Job {
         let folder = std::env::temp_dir().join(&token);
         std::fs::create_dir_all(&folder).expect("a folder for temporary files");
         let port = if meeting == Meeting::Address { free_port() } else { 0 };
-        let (role, variables, ranks) = (role.into(), BTreeMap::new(), BTreeMap::new());
+        let (role, variables, ranks, hosts) = (role.into(), BTreeMap::new(), BTreeMap::new(), None);
         let shared_before = leftovers::shared_files();
-        Job { size, role, meeting, variables, id: None, port, token, folder, shared_before, ranks }
+        Job { size, role, meeting, variables, id: None, port, hosts, token, folder, shared_before, ranks }
     }
 
     /// With one more variable for all ranks that are started from now on.
     pub fn with(mut self, name: &str, value: impl ToString) -> Job {
         self.variables.insert(name.into(), value.to_string());
         self
+    }
+
+    /// On these hosts, so many ranks on each.
+    pub fn on(mut self, hosts: Hosts, each: usize) -> Job {
+        assert_eq!(self.meeting, Meeting::Address, "an id of this process leads nowhere from there");
+        self.hosts = Some((hosts, each));
+        self
+    }
+
+    /// The hosts.
+    pub fn hosts(&self) -> &Hosts {
+        &self.hosts.as_ref().expect("a job on hosts").0
+    }
+
+    /// A rank's process.
+    pub fn pid(&self, rank: usize) -> u32 {
+        self.rank(rank).child.id()
     }
 
     pub fn size(&self) -> usize {
@@ -166,6 +186,10 @@ impl Job {
                 command.env("MASTER_ADDR", "127.0.0.1").env("MASTER_PORT", self.port.to_string());
                 command.envs([("RANK", &rank_text), ("WORLD_SIZE", &size)]);
             }
+        }
+        if let Some((hosts, each)) = &self.hosts {
+            hosts.enter(&mut command, rank / each);
+            command.env("MASTER_ADDR", Hosts::address(0, 0)).env("RINGTREE_SECRET", "of this job");
         }
         command.env("RINGTREE_TIMEOUT", "60").env("RINGTREE_INIT_TIMEOUT", "60");
         command.envs(&self.variables).envs(own.iter().copied());

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -73,7 +74,6 @@ pub fn own() -> Vec<String> {
 
 /// The sockets of this machine that listen by TCP, or have an abstract name of ours, as descriptors show them.
 fn listening_sockets() -> BTreeSet<String> {
-    const LISTENING: &str = "0A";
     let mut found = BTreeSet::new();
     for table in ["/proc/self/net/tcp", "/proc/self/net/tcp6"] {
         for line in fs::read_to_string(table).unwrap_or_default().lines() {
@@ -91,6 +91,28 @@ fn listening_sockets() -> BTreeSet<String> {
     }
     found
 }
+
+/// Where a process listens by TCP, over IPv4.
+pub fn listening_ports(pid: u32) -> Vec<SocketAddr> {
+    let folder = format!("/proc/{pid}/fd");
+    let links = names(&folder).into_iter().filter_map(|fd| fs::read_link(format!("{folder}/{fd}")).ok());
+    let own: BTreeSet<String> = links.map(|link| link.to_string_lossy().into_owned()).collect();
+    let table = fs::read_to_string(format!("/proc/{pid}/net/tcp")).unwrap_or_default();
+    let listens = table.lines().filter_map(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let (at, state, inode) = (words.get(1)?, words.get(3)?, words.get(9)?);
+        if *state != LISTENING || !own.contains(&format!("socket:[{inode}]")) {
+            return None;
+        }
+        let (ip, port) = at.split_once(':')?;
+        let ip = u32::from_str_radix(ip, 16).ok()?.to_ne_bytes();
+        Some(SocketAddr::from((ip, u16::from_str_radix(port, 16).ok()?)))
+    });
+    listens.collect()
+}
+
+/// The state of a socket that listens, in the kernel's tables.
+const LISTENING: &str = "0A";
 
 /// The numbers of descriptors and threads of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,9 +10,14 @@
 //! Tests of this folder run one after the other (`jobs::alone`): they look at the whole process for what was left behind, and they need
 //! the processors to themselves as far as these can be had.
 
+mod apart;
 mod chance;
 mod ends;
+#[path = "../hosts/faults.rs"]
+mod faults;
 mod filters;
+#[path = "../hosts/mod.rs"]
+mod hosts;
 mod jobs;
 mod kills;
 mod leftovers;

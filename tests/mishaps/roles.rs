@@ -104,6 +104,7 @@ fn play(role: &str, communicator: Communicator) -> Result<()> {
             Ok(())
         }
         "one" => once(&communicator),
+        "sums" => sums(&communicator).inspect_err(fix_the_time),
         "greedy" => memory::ask_for_too_much(&communicator),
         "hungry" => memory::use_many_links(&communicator),
         other => panic!("there is no role '{other}'"),
@@ -121,6 +122,36 @@ pub fn once(communicator: &Communicator) -> Result<()> {
     communicator.all_reduce(&mut data, ReduceOp::Sum)?;
     assert!(data.iter().all(|sum| *sum == communicator.size() as f32));
     communicator.barrier()
+}
+
+/// Operations of all sizes whose results are looked at, until rank 0 has gone on for the seconds that the test gives.
+fn sums(communicator: &Communicator) -> Result<()> {
+    let (rank, size) = (communicator.rank(), communicator.size());
+    let seconds = variable("MISHAP_SECONDS").and_then(|text| text.parse().ok()).expect("a number of seconds");
+    let began = std::time::Instant::now();
+    let mut chance = crate::chance::Chance::new(seed(), 9);
+    let mut round = 0u32;
+    loop {
+        round += 1;
+        let count = chance.size(1 << 19) as usize;
+        let mut sums = vec![(rank as u32 + 1) * round; count];
+        communicator.all_reduce(&mut sums, ReduceOp::Sum)?;
+        let all = (size * (size + 1) / 2) as u32;
+        assert!(sums.iter().all(|sum| *sum == all.wrapping_mul(round)), "round {round}: a wrong sum");
+        let mut came = vec![0u32; count];
+        let (next, last) = ((rank + 1) % size, (rank + size - 1) % size);
+        communicator.send_recv(&vec![rank as u32 ^ round; count], next, &mut came, last)?;
+        assert!(came.iter().all(|word| *word == last as u32 ^ round), "round {round}: wrong words");
+        let mut over = [u8::from(began.elapsed().as_secs_f64() > seconds)];
+        communicator.broadcast(&mut over, 0)?;
+        if round == 1 {
+            say("mixing", "");
+        }
+        if over[0] == 1 {
+            say("rounds", &round.to_string());
+            return Ok(());
+        }
+    }
 }
 
 /// Registered buffers that are still there, and still this rank's own, when the operation on them has failed.

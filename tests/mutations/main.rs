@@ -94,15 +94,18 @@ fn try_mutant(originals: &[Original], seed: u64) -> Option<(Mutation, Fate)> {
     Some((how, fate))
 }
 
-/// The order in which ranks are interpreted has no part in the verdict. Of a race either step may come second and find it.
+/// Two steps that nothing orders: which of them is interpreted second, and what it then finds first, is chance.
+fn is_race(wrong: &Wrong) -> bool {
+    matches!(wrong, Wrong::Race { .. } | Wrong::LentOverwritten { .. } | Wrong::ChannelsShare { .. })
+}
+
+/// The order in which ranks are interpreted has no part in the verdict, but for races.
 fn check_schedules(mutant: &Listed, original: &Original, verdict: &Result<Report, Violation>, seed: u64) {
     for schedule in [Schedule::NewestFirst, Schedule::Seeded(seed)] {
         let other = prove(mutant, &Options { schedule, ..original.options });
         let same = match (verdict, &other) {
             (Ok(_), Ok(_)) => true,
-            (Err(a), Err(b)) if matches!(a.wrong, Wrong::Race { .. } | Wrong::ChannelsShare { .. }) => {
-                a.wrong.name() == b.wrong.name()
-            }
+            (Err(a), Err(b)) if is_race(&a.wrong) => is_race(&b.wrong),
             (Err(a), Err(b)) => a == b,
             _ => false,
         };

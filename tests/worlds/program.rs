@@ -98,6 +98,7 @@ impl Program {
             windows: self.windows,
             fetch_from: self.fetch_from,
             cores: 0,
+            ..Tuning::default()
         }
     }
 }
@@ -107,8 +108,9 @@ fn world(chance: &mut Chance) -> World {
     if chance.one_in(2) {
         return World::flat(size);
     }
-    let domains = chance.between(1, 3);
-    World::from_domains(&(0..size).map(|_| chance.below(domains) as u32).collect::<Vec<_>>())
+    let domains = chance.between(1, 4);
+    let border = chance.below(domains) as u32;
+    World::in_order(&(0..size).map(|_| chance.below(domains) as u32).collect::<Vec<_>>(), &[vec![border]])
 }
 
 fn item(chance: &mut Chance, program: &Program) -> Item {

@@ -105,7 +105,9 @@ fn seen(plan: &Plan, tuning: &Tuning) -> Traffic {
 fn what_is_sent_is_what_the_plan_says_for_every_algorithm() {
     let mut plans = BTreeMap::new();
     let mut messages = 0;
-    for world in [World::flat(2), World::flat(3), World::flat(8), World::domains(&[2, 3]), World::domains(&[4, 4])] {
+    let racks = World::in_order(&[3, 1, 0, 2, 1, 3, 0, 3], &[vec![2]]);
+    let flat = [2, 3, 8].map(World::flat);
+    for world in flat.into_iter().chain([World::domains(&[2, 3]), World::domains(&[4, 4]), racks]) {
         for (collective, algorithm) in
             Collective::ALL.into_iter().flat_map(|one| Algorithm::ALL.map(|algorithm| (one, algorithm)))
         {

@@ -5,7 +5,7 @@ use crate::values::{MOST_RANKS, algorithm, collective};
 use crate::{Failure, Outcome};
 use clap::Args;
 use ringtree::check::{MOST_WINDOW_RANKS, Options as Proof, prove};
-use ringtree::plan::{Algorithm, Plan, PlanError, Tuning, World};
+use ringtree::plan::{Algorithm, Medium, Plan, PlanError, Tuning, World};
 use ringtree::types::Call;
 use ringtree::{Collective, DataType, Reduction};
 use std::collections::BTreeMap;
@@ -90,11 +90,19 @@ fn cases(algorithm: Algorithm, collective: Collective, n: u32) -> Vec<Case> {
     let root = if collective.has_root() { n / 2 } else { 0 };
     let call = Call::new(collective, dtype, Reduction::Sum, root, count);
     let worlds = match algorithm {
-        Algorithm::Hierarchy => vec![World::domains(&[n.div_ceil(2), n / 2]), World::domains(&[n - n / 3, n / 3])],
+        Algorithm::Hierarchy => {
+            vec![World::domains(&[n.div_ceil(2), n / 2]), World::domains(&[n - n / 3, n / 3]), in_racks(n)]
+        }
+        Algorithm::Ring | Algorithm::Tree | Algorithm::Halving | Algorithm::Bruck => vec![World::flat(n), in_racks(n)],
         _ => vec![World::flat(n)],
     };
     let whole = Tuning { algorithm: Some(algorithm), windows: n <= MOST_WINDOW_RANKS, ..Tuning::default() };
-    let pieces = Tuning { chunk_bytes: Some(2 * dtype.size() as u32), channels: Some(3), ..whole.clone() };
+    let pieces = Tuning {
+        chunk_bytes: Some(2 * dtype.size() as u32),
+        channels: Some(3),
+        between: Medium::Network,
+        ..whole.clone()
+    };
     let both = !matches!(collective, Collective::AllToAll | Collective::Barrier);
     let mut cases = Vec::new();
     for world in worlds {
@@ -105,6 +113,13 @@ fn cases(algorithm: Algorithm, collective: Collective, n: u32) -> Vec<Case> {
         }
     }
     cases
+}
+
+/// Hosts of a few ranks in racks, which rings visit in another order than that of the ranks.
+fn in_racks(n: u32) -> World {
+    let hosts = n.div_ceil(3).max(2);
+    let host_of: Vec<u32> = (0..n).map(|rank| (2 * rank + rank / hosts + 1) % hosts).collect();
+    World::in_order(&host_of, &[vec![hosts / 2], vec![hosts / 4, hosts / 2, 3 * hosts / 4]])
 }
 
 /// Steps of a proof; nothing where the algorithm has no form of the call; what is wrong otherwise.
@@ -247,7 +262,7 @@ mod tests {
             let tally = prove_all(&cases(algorithm, collective, 5)).unwrap();
             tally.get(&(algorithm, collective)).map(|proved| (proved.proofs, proved.steps > 0))
         };
-        assert_eq!(one(Algorithm::Ring, Collective::AllReduce), Some((4, true)));
+        assert_eq!(one(Algorithm::Ring, Collective::AllReduce), Some((8, true)));
         assert_eq!(one(Algorithm::Star, Collective::AllReduce), None);
     }
 

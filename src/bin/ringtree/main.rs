@@ -2,10 +2,11 @@
 //!
 //! | file | idea |
 //! |---|---|
-//! | `doctor` `topo` `run` `plan` `check` `perf` `completions` | one subcommand each |
+//! | `doctor` `topo` `run` `plan` `check` `perf` `tune` `completions` | one subcommand each |
 //! | `launch` | starts ranks on this host and looks after them |
 //! | `bytes` | sizes, read and printed |
 //! | `values` | other values of options, read |
+//! | `logging` | what the library says meanwhile |
 //! | `settings` | environment variables that nobody reads |
 //! | `svg` | pictures |
 //! | `terminal` | colour and progress, only where somebody looks |
@@ -16,6 +17,7 @@ mod completions;
 mod doctor;
 
 mod launch;
+mod logging;
 mod perf;
 mod plan;
 mod run;
@@ -23,6 +25,7 @@ mod settings;
 mod svg;
 mod terminal;
 mod topo;
+mod tune;
 mod values;
 
 use clap::{Parser, Subcommand};
@@ -37,6 +40,7 @@ Examples:
   ringtree run -g 4 --tag-output -- ./train       four ranks of a program on this host
   ringtree plan all_reduce -g 8 -b 1M --svg p.svg what each rank will do and why, with a picture
   ringtree check --ranks 2-16                     prove the plans right
+  ringtree tune --out tuned.profile               measure this system, for RINGTREE_PROFILE of later runs
 
 Exit codes:
   0  everything went well
@@ -44,7 +48,8 @@ Exit codes:
   2  the command line makes no sense
   `ringtree run` passes on the exit code of the first rank that fails (128 + number for a signal).";
 
-/// Collective communication: all-reduce, all-gather and their family between the ranks of a job. This version joins the ranks of one host.
+/// Collective communication: all-reduce, all-gather and their family between the ranks of a job. Within a host over shared
+/// memory, between hosts over RDMA or sockets.
 #[derive(Parser)]
 #[command(version, after_help = EXAMPLES, max_term_width = 120, arg_required_else_help = true)]
 struct Cli {
@@ -59,6 +64,7 @@ enum Command {
     Check(check::Options),
     Perf(Box<perf::Options>),
     Plan(Box<plan::Options>),
+    Tune(tune::Options),
     Run(run::Options),
     Completions(completions::Options),
 }
@@ -84,12 +90,15 @@ impl Failure {
 pub(crate) type Outcome = Result<(), Failure>;
 
 fn main() -> ExitCode {
-    let outcome = match Cli::parse().command {
+    let command = Cli::parse().command;
+    logging::begin();
+    let outcome = match command {
         Command::Check(options) => check::main(&options),
         Command::Doctor(options) => doctor::main(&options),
         Command::Topo(options) => topo::main(&options),
         Command::Perf(options) => perf::main(&options),
         Command::Plan(options) => plan::main(&options),
+        Command::Tune(options) => tune::main(&options),
         Command::Run(options) => run::main(options),
         Command::Completions(options) => completions::main(&options),
     };

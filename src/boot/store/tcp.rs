@@ -236,7 +236,7 @@ impl std::fmt::Debug for TcpStore {
 impl TcpStore {
     /// Connects to the server at `address`, waiting up to `timeout` for it to be there.
     pub fn connect(address: SocketAddr, secret: &[u8], timeout: Duration) -> Result<TcpStore> {
-        let target = Target::Tcp(address);
+        let target = Target::tcp(address);
         let secret = secret_of(secret);
         let deadline = Instant::now() + timeout;
         let dial = Dial { target: &target, secret: &secret, context: CONTEXT, deadline, patient: true, limit: FRAME };

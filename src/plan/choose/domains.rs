@@ -1,6 +1,6 @@
 //! What domains cost: flat algorithms that cross their borders, and the hierarchy that keeps within them.
 
-use super::{CLASSES, LinkClass, Scene, Work, times};
+use super::{LinkClass, Scene, Work, times};
 use crate::plan::{Algorithm, World};
 use crate::types::Collective;
 use alloc::vec::Vec;
@@ -10,8 +10,10 @@ impl Scene {
     /// neighbours goes as fast as its slowest link.
     pub(super) fn links(&self, world: &World, algorithm: Algorithm) -> LinkClass {
         use Algorithm::*;
-        let [near, far] = [CLASSES[0], *self.class];
-        if world.domain_count() < 2 || !matches!(algorithm, OneShot | TwoShot | Owner | Star | Pairwise) {
+        let [near, far] = [self.near, self.class];
+        // Over sockets a board goes to all its readers alike.
+        if world.domain_count() < 2 || far.sends() || !matches!(algorithm, OneShot | TwoShot | Owner | Star | Pairwise)
+        {
             return far;
         }
         let peers = (self.ranks - 1).max(1);
@@ -20,10 +22,13 @@ impl Scene {
         LinkClass {
             name: "shared memory and between domains",
             latency_ns: far.latency_ns,
+            turn_ns: far.turn_ns,
             message_ns: mean(near.message_ns, far.message_ns),
             signal_ns: mean(near.signal_ns, far.signal_ns),
             copy_ps: mean(near.copy_ps, far.copy_ps),
             fold_ps: mean(near.fold_ps, far.fold_ps),
+            post_ns: 0,
+            sent_ps: 0,
         }
     }
 
@@ -33,31 +38,40 @@ impl Scene {
         let rails = u64::from(world.full_rails().max(1));
         let domains = u64::from(world.domain_count());
         let rows = u64::from(world.largest_domain()).div_ceil(rails);
-        let inner = Scene { ranks: u64::from(world.largest_domain()), class: &CLASSES[0], ..*self };
-        let outer = Scene { ranks: domains, class: &CLASSES[1], ..*self };
+        let inner = Scene { ranks: u64::from(world.largest_domain()), class: self.near, ..*self };
+        let outer = Scene { ranks: domains, ..*self };
         let served = Scene { ranks: rails, ..inner };
+        let exchange = outer.exchange_bytes();
         let of = |scene: Scene, bytes: u64| Scene { bytes, ..scene };
         let slice = self.bytes.div_ceil(rails);
         let blocks = times(rows, domains);
         let wards = if rows > 1 { served.wards(rows) } else { Work::default() };
         let direct = Algorithm::OneShot;
+        use Collective::{AllGather, AllReduce, Broadcast, ReduceScatter, Scatter};
         let (first, second, third) = match self.collective {
-            Collective::AllReduce => (
-                of(inner, slice).reduce_scatter(Algorithm::TwoShot),
-                of(outer, slice).all_reduce(if slice <= 4096 { Algorithm::Halving } else { Algorithm::TwoShot }),
-                of(served, slice).all_gather(direct),
+            AllReduce => (
+                of(inner, slice).priced(ReduceScatter, Algorithm::TwoShot),
+                of(outer, slice)
+                    .priced(AllReduce, if slice <= exchange { Algorithm::Halving } else { Algorithm::TwoShot }),
+                of(served, slice).priced(AllGather, direct),
             ),
-            Collective::ReduceScatter => (
-                inner.reduce_scatter(Algorithm::TwoShot).for_blocks(blocks),
-                outer.reduce_scatter(Algorithm::TwoShot).for_blocks(rows),
+            ReduceScatter => (
+                inner.priced(ReduceScatter, Algorithm::TwoShot).for_blocks(blocks),
+                outer.priced(ReduceScatter, Algorithm::TwoShot).for_blocks(rows),
                 wards,
             ),
-            Collective::AllGather => {
-                (wards, outer.all_gather(direct).for_blocks(rows), served.all_gather(direct).for_blocks(blocks))
-            }
-            _ => (of(inner, slice).star(), of(outer, slice).broadcast(direct), of(served, slice).all_gather(direct)),
+            AllGather => (
+                wards,
+                outer.priced(AllGather, direct).for_blocks(rows),
+                served.priced(AllGather, direct).for_blocks(blocks),
+            ),
+            _ => (
+                of(inner, slice).priced(Scatter, Algorithm::Star),
+                of(outer, slice).priced(Broadcast, direct),
+                of(served, slice).priced(AllGather, direct),
+            ),
         };
-        alloc::vec![(*inner.class, first), (*outer.class, second), (*inner.class, third)]
+        alloc::vec![(inner.class, first), (outer.class, second), (inner.class, third)]
     }
 
     /// A rail's blocks of wards, taken in or handed over.
@@ -76,6 +90,8 @@ impl Work {
             signals: times(self.signals, blocks),
             copied: times(self.copied, blocks),
             folded: times(self.folded, blocks),
+            posts: times(self.posts, blocks),
+            sent: times(self.sent, blocks),
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::cgroup::{Quota, read_grants};
 use super::read::Tree;
 use crate::topo::graph::CpuSet;
+use std::path::Path;
 
 /// A resource limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +97,11 @@ pub(super) fn read_limits(tree: &mut Tree) -> Limits {
         ptrace_scope: tree.peek("proc/sys/kernel/yama/ptrace_scope").and_then(|text| text.trim().parse().ok()),
         container: container(tree, &grants.path),
     }
+}
+
+/// The processors that this thread may run on.
+pub fn own_processors() -> Option<CpuSet> {
+    affinity(&mut Tree::at(Path::new("/")))
 }
 
 /// The mask of this thread, from procfs, which has no limit on the number of processors; the system call where /proc is hidden.

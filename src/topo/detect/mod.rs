@@ -24,7 +24,8 @@ mod read;
 mod room;
 
 pub use cgroup::Quota;
-pub use home::{Home, home};
+pub use home::{Home, home, rdma_distance};
+pub use limits::own_processors;
 pub use limits::{Huge, HugePool, Limit, Limits, Shm};
 pub use read::Unseen;
 pub use room::Room;
@@ -139,6 +140,10 @@ mod tests {
 
         pub(super) fn detect(&self) -> Found {
             detect(&self.0)
+        }
+
+        pub(super) fn rdma_distance(&self, cpus: &CpuSet, device: &str) -> Option<u32> {
+            rdma_distance(&self.0, cpus, device)
         }
 
         pub(super) fn home(&self, cpus: &CpuSet) -> Home {

@@ -15,6 +15,7 @@ use super::segment::Segment;
 use super::shuttle::{self, BadReturn, Shuttles};
 use super::staging::Budget;
 use crate::transport::{Outgoing, PAST_CACHES};
+use std::ptr::{null, null_mut};
 
 /// Large slots have the numbers below SLOTS, small ones those from there to here, then come the shuttles as the writer numbers them.
 const SLOT_NUMBERS: u32 = SLOTS + LINES;
@@ -33,6 +34,8 @@ pub(super) struct Out {
     slots: *mut u8,
     /// The slots of the link back, where there is one reader.
     back: *mut u8,
+    /// What this rank says of its reading of the link back, where there is one reader.
+    own: *const Released,
     /// Bytes of each slot that the budget has been charged for.
     charged: u32,
     /// Slots in use: SLOTS, or MIN_SLOTS where memory is short.
@@ -88,6 +91,20 @@ impl Readers {
     }
 }
 
+/// The link back of one with one reader: its slots, and the counter of this rank, which reads it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Back {
+    pub slots: *mut u8,
+    pub counter: *const Released,
+}
+
+impl Back {
+    /// The link by which the only reader of one writes to `rank`.
+    pub fn of(segment: &Segment, lane: u32, rank: u32, reader: u32, link: Outgoing) -> Back {
+        Back { slots: segment.slots(lane, reader, link), counter: segment.released(lane, reader, link, rank) }
+    }
+}
+
 /// Where a slot or shuttle lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Spot {
@@ -120,13 +137,15 @@ pub(super) fn spot(slot: u32, len: usize) -> Option<Spot> {
 }
 
 impl Out {
-    /// `back`: the slots of the link back, where there is one reader, else null.
-    pub fn new(segment: &Segment, lane: u32, rank: u32, link: Outgoing, readers: Readers, back: *mut u8) -> Out {
+    /// `back`: the slots of the link back and this rank's counter there, where there is one reader.
+    pub fn new(segment: &Segment, lane: u32, rank: u32, link: Outgoing, readers: Readers, back: Option<Back>) -> Out {
+        let Back { slots: back, counter: own } = back.unwrap_or(Back { slots: null_mut(), counter: null() });
         Out {
             writer: Writer::default(),
             lines: segment.lines(lane, rank, link),
             slots: segment.slots(lane, rank, link),
             back,
+            own,
             charged: 0,
             depth: SLOTS,
             has_small: false,
@@ -283,20 +302,15 @@ impl Out {
 
     /// Takes the shuttles up that the reader has returned.
     pub fn collect_shuttles(&mut self) -> Result<(), BadReturn> {
-        let Readers::One(_, counter) = &self.readers else { return Ok(()) };
-        // SAFETY: as in `Readers::each`.
-        let counter = unsafe { &**counter };
-        let returned = if self.one_way {
-            let (returned, ticks) = timed(|| counter.returned());
-            // Else the line was in this core's own cache.
-            if self.writer.has_news(counter) {
-                self.distance.note(ticks);
-            }
-            returned
-        } else {
-            counter.returned()
-        };
-        self.one_way |= self.shuttles.collect(returned)?;
+        let Some((theirs, own)) = both(&self.readers, self.own) else { return Ok(()) };
+        // Unless the line was in this core's own cache.
+        if self.one_way
+            && let (_, ticks) = timed(|| theirs.returned())
+            && self.writer.has_news(theirs)
+        {
+            self.distance.note(ticks);
+        }
+        self.one_way |= self.shuttles.collect(theirs, own)?;
         self.past_caches = self.one_way && self.distance.is_far();
         Ok(())
     }
@@ -308,9 +322,14 @@ impl Out {
         if before == 0 || !idle || self.collect_shuttles().is_err() {
             return 0;
         }
-        let whole = |kind| self.shuttles.count(kind) >= SHUTTLES || self.back.is_null();
-        let (large, small) = (whole(false), whole(true));
-        // What the budget has been charged for and lies with the peer stays charged.
+        let whole = |out: &Out, kind| out.shuttles.count(kind) >= SHUTTLES || out.own.is_null();
+        if let Some((theirs, own)) = both(&self.readers, self.own)
+            && !(whole(self, false) && whole(self, true))
+        {
+            self.shuttles.take_back(theirs, own);
+        }
+        let (large, small) = (whole(self, false), whole(self, true));
+        // What the budget has been charged for and is on its way here stays charged.
         for shuttle in self.shuttles.all() {
             match shuttle::is_small(shuttle) {
                 true if small && self.has_small => segment.discard(self.shuttle(shuttle), SMALL_SHUTTLE_BYTES),
@@ -340,6 +359,13 @@ impl Out {
     }
 }
 
+/// What the only reader of a link says, and what this rank says as the reader of the link back. None: there are several readers.
+fn both(readers: &Readers, own: *const Released) -> Option<(&Released, &Released)> {
+    let Readers::One(_, theirs) = readers else { return None };
+    // SAFETY: as in `Readers::each`; `own` is null or like that.
+    unsafe { Some((&**theirs, own.as_ref()?)) }
+}
+
 impl In {
     /// `back`: the number of the link back, or NONE where this rank isn't the only reader.
     pub fn new(segment: &Segment, lane: u32, from: u32, link: Outgoing, rank: u32, back: u32) -> In {
@@ -350,7 +376,7 @@ impl In {
             counter: segment.released(lane, from, link, rank),
             back,
             came: NONE,
-            came_at: std::ptr::null_mut(),
+            came_at: null_mut(),
             came_len: 0,
             came_past: false,
             answered: 0,

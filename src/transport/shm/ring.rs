@@ -54,12 +54,14 @@ pub struct Body {
 #[cfg(not(loom))]
 const _: () = assert!(size_of::<Line>() == 64);
 
-/// How far a reader has released, on a line of its own; and which shuttles it has returned: a bit flips for each.
+/// How far a reader has released, on a line of its own; which shuttles it has returned: a bit flips for each; and which of those that were
+/// returned to it on the link back it has taken up: the bit then is what that of the returns is.
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub struct Released {
     messages: AtomicU32,
     shuttles: AtomicU32,
+    taken: AtomicU32,
 }
 
 impl Line {
@@ -72,18 +74,33 @@ impl Line {
 impl Released {
     /// Nothing released, as zeroed shared memory holds.
     pub fn none() -> Released {
-        Released { messages: AtomicU32::new(0), shuttles: AtomicU32::new(0) }
+        Released { messages: AtomicU32::new(0), shuttles: AtomicU32::new(0), taken: AtomicU32::new(0) }
     }
 
     /// The reader gives back a shuttle, which it has read. `shuttle` is the number that the writer gives to it.
     pub fn return_shuttle(&self, shuttle: u32) {
+        self.flip_returned(1 << shuttle);
+    }
+
+    /// The reader returns some, or takes its returns back.
+    pub(super) fn flip_returned(&self, shuttles: u32) {
         // The reader is the only one who writes the word.
-        self.shuttles.store(self.shuttles.load(Ordering::Relaxed) ^ 1 << shuttle, Ordering::Release);
+        self.shuttles.store(self.shuttles.load(Ordering::Relaxed) ^ shuttles, Ordering::Release);
     }
 
     /// A word in which the bit of a shuttle has flipped once for each time that it was returned.
     pub fn returned(&self) -> u32 {
         self.shuttles.load(Ordering::Acquire)
+    }
+
+    /// Says what has been taken up, in the state of the word of returns on the link back.
+    pub(super) fn take_up(&self, state: u32) {
+        self.taken.store(state, Ordering::Release);
+    }
+
+    /// What was said so.
+    pub(super) fn taken(&self) -> u32 {
+        self.taken.load(Ordering::Acquire)
     }
 }
 

@@ -15,8 +15,15 @@
 //! A link with one reader and the link back share two kinds of them, as large as the large and the small slots; at first each rank holds
 //! two of each kind, and no rank keeps more. A rank that holds one sends in it; one that holds none, because the traffic goes one way, sends
 //! in a slot of its own. So a link never has fewer slots than without shuttles, whatever the peer does with them.
+//!
+//! Who has its share already returns what comes, and the peer takes it up when it looks for room. A peer that has its share by then leaves
+//! it, and a peer that has ended its call does not look. What was returned and not taken up can be taken back, by whoever wants to give its
+//! memory back: the peer says what it takes, then looks at the returns once more; and who takes back changes the returns, runs a fence
+//! everywhere, then looks at what is taken. At most one of them has it.
 
 use super::layout::{SHUTTLES, SMALL_SLOT_BYTES};
+use super::ring::Released;
+use crate::sys::barrier;
 
 /// Bits of the shuttles: four large ones, then four small ones. Of each kind the first two lie beside the slots of the rank's own link, the
 /// other two beside those of the link back; the peer sees them the other way round.
@@ -114,25 +121,74 @@ impl Shuttles {
     /// All that it holds.
     pub fn all(&self) -> impl Iterator<Item = u32> {
         let held = self.held;
-        (0..ALL).filter(move |shuttle| held >> shuttle & 1 != 0)
+        bits(held)
     }
 
-    /// Takes what the peer has returned, up to this rank's share; `word` has flipped once for each. Whether there was anything.
-    pub fn collect(&mut self, word: u32) -> Result<bool, BadReturn> {
-        let new = word ^ self.seen;
+    /// Takes what the peer has returned, up to this rank's share. `theirs` has the peer's word of returns, `own` says what is taken up.
+    /// Whether there was anything.
+    #[inline]
+    pub fn collect(&mut self, theirs: &Released, own: &Released) -> Result<bool, BadReturn> {
+        let new = theirs.returned() ^ self.seen;
+        if new == 0 { Ok(false) } else { self.take_up(new, theirs, own).map(|()| true) }
+    }
+
+    #[cold]
+    fn take_up(&mut self, new: u32, theirs: &Released, own: &Released) -> Result<(), BadReturn> {
         if new >> ALL != 0 {
             return Err(BadReturn { shuttle: ALL });
         }
-        for shuttle in (0..ALL).filter(|shuttle| new >> shuttle & 1 != 0) {
+        let mut taken = 0;
+        for shuttle in bits(new) {
             if self.holds(shuttle) {
                 return Err(BadReturn { shuttle });
             }
             if self.keep(shuttle) {
-                self.seen ^= 1 << shuttle;
+                taken |= 1 << shuttle;
             }
         }
-        Ok(new != 0)
+        if taken == 0 {
+            return Ok(());
+        }
+        own.take_up(self.seen ^ taken);
+        barrier::fence_this();
+        // Those that the peer has taken back in the meantime.
+        let lost = taken & !(theirs.returned() ^ self.seen);
+        self.held &= !lost;
+        self.seen ^= taken & !lost;
+        if lost != 0 {
+            own.take_up(self.seen);
+        }
+        Ok(())
     }
+
+    /// Takes back what this rank has returned and the peer has not taken up, as far as its share goes.
+    pub fn take_back(&mut self, theirs: &Released, own: &Released) {
+        // By the peer's numbers. What it says that it has taken may be anything: at worst both write where only they read.
+        let returned = own.returned();
+        let mut wanted = 0;
+        for shuttle in bits((returned ^ theirs.taken()) & ((1 << ALL) - 1)) {
+            let mine = seen_by_peer(shuttle);
+            if !self.holds(mine) && self.keep(mine) {
+                wanted |= 1 << shuttle;
+            }
+        }
+        if wanted == 0 {
+            return;
+        }
+        own.flip_returned(wanted);
+        // Without the fence nobody knows who was first: all stays with the peer.
+        let fenced = barrier::fence_everybody();
+        let left = if fenced { wanted & !(returned ^ theirs.taken()) } else { wanted };
+        if left != 0 {
+            own.flip_returned(left);
+            bits(left).for_each(|shuttle| self.send(seen_by_peer(shuttle)));
+        }
+    }
+}
+
+/// The numbers of the bits that are set.
+fn bits(word: u32) -> impl Iterator<Item = u32> {
+    (0..u32::BITS).filter(move |bit| word >> bit & 1 != 0)
 }
 
 /// Whether a message fits in a shuttle of that kind.
@@ -171,17 +227,48 @@ mod tests {
     #[test]
     fn who_never_sends_keeps_no_more_than_its_share_and_what_it_returns_is_taken_up_again() {
         let (mut a, mut b) = (Shuttles::new(true), Shuttles::new(true));
-        let mut word = 0;
+        let (word, own) = (Released::none(), Released::none());
         while let Some(shuttle) = a.pick(true, 100) {
             a.send(shuttle);
             assert!(!b.keep(seen_by_peer(shuttle)));
-            word ^= 1 << shuttle;
+            word.return_shuttle(shuttle);
         }
         assert_eq!(a.count(true), 0);
-        a.collect(word).unwrap();
+        a.collect(&word, &own).unwrap();
         assert_eq!((a.count(true), a.pick(true, 100).is_some()), (SHUTTLES, true));
-        assert_eq!(a.collect(word), Ok(false), "nothing is taken up twice");
-        assert_eq!(a.collect(!word & 0xFF), Err(BadReturn { shuttle: a.all().next().unwrap() }));
+        assert_eq!(a.collect(&word, &own), Ok(false), "nothing is taken up twice");
+        word.flip_returned(0xFF);
+        assert_eq!(a.collect(&word, &own), Err(BadReturn { shuttle: a.all().next().unwrap() }));
+    }
+
+    #[test]
+    fn what_was_returned_and_not_taken_up_is_taken_back_once_and_what_was_taken_up_is_not() {
+        let (mut a, mut b) = (Shuttles::new(true), Shuttles::new(true));
+        // `to_a`: what b writes, `to_b`: what a writes.
+        let (to_a, to_b) = (Released::none(), Released::none());
+        let first = a.pick(true, 100).unwrap();
+        a.send(first);
+        to_a.return_shuttle(first);
+        // A gets one from b before it looks for what it got back.
+        let second = b.pick(true, 100).unwrap();
+        b.send(second);
+        assert!(a.keep(seen_by_peer(second)));
+        assert_eq!(a.collect(&to_a, &to_b), Ok(true), "it lies there, and a has its share");
+        assert_eq!([a.count(true), b.count(true)], [2, 1]);
+        b.take_back(&to_b, &to_a);
+        assert!(b.holds(seen_by_peer(first)));
+        assert_eq!(a.collect(&to_a, &to_b), Ok(false));
+        b.take_back(&to_b, &to_a);
+        assert_eq!([a.count(true), b.count(true)], [2, 2]);
+        // Now the one that a takes up.
+        let third = a.pick(true, 100).unwrap();
+        a.send(third);
+        to_a.return_shuttle(third);
+        a.collect(&to_a, &to_b).unwrap();
+        let fourth = b.pick(true, 100).unwrap();
+        b.send(fourth);
+        b.take_back(&to_b, &to_a);
+        assert_eq!([a.count(true), b.count(true)], [2, 1]);
     }
 
     #[test]

@@ -15,24 +15,43 @@ const COPYING: Duration = Duration::from_secs(10);
 const STOPPED: Duration = Duration::from_millis(100);
 
 impl ShmLinks {
-    /// The reason of an abort, waiting for a rank that is just writing it.
-    fn abort_reason(&self) -> Option<Abort> {
-        self.header().await_reason().map(|reason| self.believable(reason))
+    /// The reason of an abort, as it was written, waiting for a rank that is just writing it.
+    pub(in crate::transport) fn why_aborted(&self) -> Option<Abort> {
+        self.header().await_reason()
     }
 
-    /// The same abort with ranks that exist and a text that is safe to print, whatever its author wrote.
-    fn believable(&self, mut abort: Abort) -> Abort {
-        let last = self.size() - 1;
-        abort.by = abort.by.min(last);
-        for rank in [&mut abort.culprit, &mut abort.other] {
-            if *rank > last {
-                *rank = abort.by;
-            }
-        }
-        if abort.text.contains(char::is_control) {
-            abort.text = abort.text.replace(char::is_control, " ");
-        }
-        abort
+    fn abort_reason(&self) -> Option<Abort> {
+        self.why_aborted().map(|reason| reason.believable(self.size()))
+    }
+
+    /// Ends the communicator for all ranks of the segment, unless somebody has done so before.
+    pub(in crate::transport) fn spread(&self, abort: &Abort) {
+        self.segment().abort(abort);
+    }
+
+    /// A rank that has died, or the one that is waited for if it has left.
+    pub(in crate::transport) fn bereaved(&self, waits_for: Option<u32>) -> Option<Trouble> {
+        // The dead first: who left or does something else may do so because of them.
+        let dead = self.others().find_map(|rank| self.dead(rank));
+        dead.or_else(|| self.left(waits_for?))
+    }
+
+    /// A rank that does something else than this one under that number.
+    pub(in crate::transport) fn disagreement(&self, number: u64) -> Option<Trouble> {
+        let ours = self.own_status().call(number)?;
+        let theirs = self.others().filter_map(|rank| Some((rank, self.segment().status(rank).call(number)?)));
+        let (rank, theirs) = { theirs }.find(|(_, theirs)| theirs.digest != ours.digest)?;
+        Some(Trouble::Disagreement { rank, theirs })
+    }
+
+    /// Says for which rank this one has been waiting for long; None: no more.
+    pub(in crate::transport) fn say_waiting_for(&self, rank: Option<u32>) {
+        self.own_status().set_waiting_for(rank);
+    }
+
+    /// From now on whoever publishes wakes this rank.
+    pub(in crate::transport) fn lie_down(&self) {
+        self.own_status().bell.lie_down(&self.header().sleepers);
     }
 
     /// A rank whose process has ended while it took part.
@@ -100,23 +119,10 @@ impl Watch for ShmLinks {
     }
 
     fn trouble(&mut self, number: u64, blocked: Blocked) -> Option<Trouble> {
-        if let Some(abort) = self.abort_reason() {
-            return Some(Trouble::Aborted(abort));
-        }
-        // The dead first: who left or does something else may do so because of them.
-        if let Some(lost) = self.others().find_map(|rank| self.dead(rank)).or_else(|| self.left(blocked.rank())) {
-            return Some(lost);
-        }
-        let ours = self.own_status().call(number);
-        for rank in self.others() {
-            let theirs = self.segment().status(rank).call(number);
-            if let (Some(ours), Some(theirs)) = (ours, theirs)
-                && ours.digest != theirs.digest
-            {
-                return Some(Trouble::Disagreement { rank, theirs });
-            }
-        }
-        None
+        let ended = || self.abort_reason().map(Trouble::Aborted);
+        // Whoever has ended the communicator leaves after that, perhaps just now.
+        let lost = ended().or_else(|| self.bereaved(Some(blocked.rank()))).map(|lost| ended().unwrap_or(lost));
+        lost.or_else(|| self.disagreement(number))
     }
 
     fn entered(&self, rank: u32, number: u64) -> Option<Entered> {
@@ -148,9 +154,8 @@ impl Watch for ShmLinks {
     }
 
     fn doze(&mut self, blocked: Blocked) {
-        let status = self.segment().status(self.rank());
-        status.set_waiting_for(Some(blocked.rank()));
-        status.bell.lie_down(&self.header().sleepers);
+        self.say_waiting_for(Some(blocked.rank()));
+        self.lie_down();
     }
 
     fn sleep(&mut self, limit: Duration) {
@@ -162,7 +167,7 @@ impl Watch for ShmLinks {
     }
 
     fn go_on(&mut self) {
-        self.own_status().set_waiting_for(None);
+        self.say_waiting_for(None);
     }
 
     fn abort(&mut self, abort: Abort) -> Abort {

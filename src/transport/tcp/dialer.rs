@@ -2,6 +2,7 @@
 
 use super::note::Note;
 use super::office::{Arrived, Office};
+use super::paths::Path;
 use crate::boot::connection::Connection;
 use crate::boot::dial::{Dial, NoAnswer, Target};
 use crate::boot::wire::{SMALL_FRAME, Secret};
@@ -12,8 +13,8 @@ use std::time::{Duration, Instant};
 /// The longest search for a rank that does not answer.
 const SEARCH: Duration = Duration::from_secs(30);
 
-/// Data sockets between two ranks: one for small messages, one for long ones.
-pub(super) const SOCKETS: u8 = 2;
+/// The longest look for a rank over one way, where there are others.
+const ONE_WAY: Duration = Duration::from_secs(3);
 
 /// What a dialer has brought.
 pub(super) enum Dialed {
@@ -85,10 +86,10 @@ impl Dialer {
     pub(super) fn connect(&self, rank: u32, index: u8, after: u64) {
         let mut state = self.state();
         let latest = state.latest.entry((rank, index)).or_default();
-        if index >= SOCKETS || latest.turn > after && !latest.failed {
+        if index >= self.office.sockets(rank) || latest.turn > after && !latest.failed {
             return;
         }
-        let turn = latest.turn.max(after) + 1;
+        let turn = latest.turn.max(after).saturating_add(1);
         *latest = Latest { turn, failed: false };
         drop(state);
         self.start(Goal::Data(rank, index, turn));
@@ -114,6 +115,7 @@ impl Dialer {
         if let Err(error) = thread.spawn(move || dialer.pursue(goal)) {
             log::warn!("tcp: rank {}: no thread to make a connection: {error}", self.office.rank());
             self.state().under_way.remove(&goal);
+            self.fail(goal);
             self.office.end_dialing(goal.rank());
         }
     }
@@ -126,7 +128,9 @@ impl Dialer {
                 (rank, contact.map(|connection| self.bring(Dialed::Contact(rank, Box::new(connection)))))
             }
             Goal::Data(rank, index, turn) => {
-                let data = self.ask(rank, index, &Note::Data { rank: own, index, turn });
+                // Small messages go the first way; a socket that has to be made again tries the next one.
+                let way = u64::from(index.saturating_sub(1)) + turn.saturating_sub(1);
+                let data = self.ask(rank, way as usize, &Note::Data { rank: own, index, turn });
                 (rank, data.map(|connection| self.arrive(rank, index, turn, connection)))
             }
             Goal::Knock(rank, index, after) => {
@@ -135,14 +139,19 @@ impl Dialer {
         };
         self.state().under_way.remove(&goal);
         if let Err(how) = outcome {
-            if let Goal::Data(rank, index, turn) = goal
-                && let Some(latest) = self.state().latest.get_mut(&(rank, index))
-            {
-                latest.failed |= latest.turn == turn;
-            }
+            self.fail(goal);
             self.bring(Dialed::Nobody(rank, how));
         }
         self.office.end_dialing(rank);
+    }
+
+    /// A data socket that did not come to be may be asked for again.
+    fn fail(&self, goal: Goal) {
+        if let Goal::Data(rank, index, turn) = goal
+            && let Some(latest) = self.state().latest.get_mut(&(rank, index))
+        {
+            latest.failed |= latest.turn == turn;
+        }
     }
 
     fn bring(&self, dialed: Dialed) {
@@ -151,18 +160,35 @@ impl Dialer {
     }
 
     fn arrive(&self, rank: u32, index: u8, turn: u64, connection: Connection) {
-        match connection.share_socket() {
-            Some(socket) => self.office.arrive(Arrived { rank, index, turn, socket }),
-            None => log::warn!("tcp: rank {rank} sent more than a welcome"),
+        match connection.hand_over() {
+            Some((socket, keys)) => self.office.arrive(Arrived { rank, index, turn, socket, keys }),
+            None => {
+                log::warn!("tcp: the socket to rank {rank} can't be shared, or it sent more than a welcome");
+                self.fail(Goal::Data(rank, index, turn));
+            }
         }
     }
 
-    /// Connects, says what for, and waits for the welcome; or how it was noticed that the rank is gone.
-    pub(super) fn ask(&self, rank: u32, way: u8, note: &Note) -> Result<Connection, String> {
-        let address = &self.office.addresses[rank as usize];
-        let at = address.at[usize::from(way) % address.at.len()];
-        let (target, context) = (Target::Tcp(at), context(rank));
-        let deadline = Instant::now() + self.timeout;
+    /// Connects, says what for, and waits for the welcome; or how it was noticed that the rank is gone. All ways are tried, that one first.
+    pub(super) fn ask(&self, rank: u32, first: usize, note: &Note) -> Result<Connection, String> {
+        let ways = self.office.paths(rank);
+        let end = Instant::now() + self.timeout;
+        let mut failures: Vec<String> = Vec::new();
+        for next in 0..ways.len() {
+            let path = ways[(first + next) % ways.len()];
+            let limit = if next + 1 < ways.len() { end.min(Instant::now() + ONE_WAY) } else { end };
+            match self.ask_over(rank, path, note, limit) {
+                Ok(connection) => return Ok(connection),
+                Err(Refused::ForGood(how)) => return Err(how),
+                Err(Refused::ThisWay(how)) => failures.push(how),
+            }
+        }
+        Err(failures.join("; "))
+    }
+
+    fn ask_over(&self, rank: u32, path: Path, note: &Note, deadline: Instant) -> Result<Connection, Refused> {
+        let at = path.to;
+        let (target, context) = (Target::Tcp { from: path.from, to: at }, context(rank));
         let dial = Dial {
             target: &target,
             secret: &self.secret,
@@ -172,21 +198,30 @@ impl Dialer {
             limit: SMALL_FRAME,
         };
         let name = self.office.name(rank);
-        let answer = dial.ask(&note.encode(), &mut || self.office.has_ended());
+        let answer = dial.ask(&note.encode(), &mut || self.office.is_over());
+        let (this_way, for_good) = (|how| Err(Refused::ThisWay(how)), |how| Err(Refused::ForGood(how)));
         match answer {
             Ok((connection, welcome)) if Note::decode(&welcome, self.office.size()) == Some(Note::Welcome) => {
                 Ok(connection)
             }
-            Ok(_) => Err(format!("{name} does not answer as it should at {at}")),
-            Err(NoAnswer::Nobody) => Err(format!("{name} has ended, or has left: nobody listens at {at} any more")),
-            Err(NoAnswer::Stranger(refusal)) => {
-                Err(format!("{name} has ended: somebody else listens at {at} ({refusal})"))
+            Ok(_) => this_way(format!("{name} does not answer as it should at {at}")),
+            Err(NoAnswer::Nobody) => {
+                this_way(format!("{name} has ended, or has left: nobody listens at {at} any more"))
             }
-            Err(NoAnswer::Late(why)) => Err(format!("{name} can't be reached at {at} ({why})")),
-            Err(NoAnswer::Interrupted) => Err("the communicator has ended".into()),
+            Err(NoAnswer::Stranger(refusal)) => {
+                this_way(format!("{name} has ended: somebody else listens at {at} ({refusal})"))
+            }
+            Err(NoAnswer::Late(why)) => this_way(format!("{name} can't be reached at {at} ({why})")),
+            Err(NoAnswer::Interrupted) => for_good("the communicator has ended".into()),
             Err(NoAnswer::Starved(errno)) => {
-                Err(format!("this process has no descriptors left to reach {name} ({})", errno.desc()))
+                for_good(format!("this process has no descriptors left to reach {name} ({})", errno.desc()))
             }
         }
     }
+}
+
+/// Why a rank did not answer: over this way, or over any.
+enum Refused {
+    ThisWay(String),
+    ForGood(String),
 }

@@ -9,7 +9,9 @@
 //! order. `released` is news for the writer at the other end: how many messages of the link back (same kind, same lane) were released.
 
 use crate::plan::Group;
-use crate::transport::shm::LANES;
+use crate::transport::shm::{LANES, POINT_TO_POINT};
+use crate::transport::verbs::offer;
+use crate::transport::{Incoming, Outgoing};
 
 /// Bytes of a frame's header.
 pub(super) const HEADER: usize = 20;
@@ -26,6 +28,8 @@ pub(super) enum Kind {
     Kept,
     /// News of releases alone.
     Release,
+    /// What ranks say to each other about their RDMA queues.
+    Word,
 }
 
 /// Which link of a lane, the same number at both ends.
@@ -53,11 +57,39 @@ impl Spot {
         (usize::from(self.lane) + 1) % LANES as usize * LINKS + usize::from(self.kind.0)
     }
 
+    /// Its name for people.
+    pub(super) fn name(self) -> String {
+        let lane = match u32::from(self.lane) {
+            POINT_TO_POINT => "point-to-point traffic".to_string(),
+            channel => format!("channel {channel}"),
+        };
+        let kind = ["pair link", "board of all ranks", "board of a domain", "board of a rail"];
+        format!("{lane}, {}", kind.get(usize::from(self.kind.0)).unwrap_or(&"no link"))
+    }
+
     /// The link with that index.
     pub(super) fn at(index: usize) -> Spot {
         let lane = (index / LINKS + LANES as usize - 1) % LANES as usize;
         Spot { lane: lane as u16, kind: LinkKind((index % LINKS) as u8) }
     }
+}
+
+/// Which of a rank's outgoing links.
+pub(super) fn outgoing(lane: u32, link: Outgoing) -> Spot {
+    let kind = match link {
+        Outgoing::Pair(_) => LinkKind::PAIR,
+        Outgoing::Board(group) => LinkKind::board(group),
+    };
+    Spot { lane: lane as u16, kind }
+}
+
+/// Which of a rank's incoming links.
+pub(super) fn incoming(lane: u32, link: Incoming) -> Spot {
+    let kind = match link {
+        Incoming::Pair(_) => LinkKind::PAIR,
+        Incoming::Board(_, group) => LinkKind::board(group),
+    };
+    Spot { lane: lane as u16, kind }
 }
 
 /// A frame without its payload.
@@ -72,6 +104,8 @@ pub(super) struct Frame {
     pub(super) tag: u32,
     /// Messages of the link back that were released, from the beginning.
     pub(super) released: u32,
+    /// The checksum of the payload, where there are any: it goes behind the header, see `sums`.
+    pub(super) sum: u32,
 }
 
 impl Frame {
@@ -89,16 +123,21 @@ impl Frame {
 
     /// Nothing for bytes that are no frame, also if it is longer than a message may be.
     pub(super) fn decode(bytes: &[u8; HEADER], most: usize) -> Option<Frame> {
-        let kind = *[Kind::Lent, Kind::Kept, Kind::Release].get(usize::from(bytes[0]))?;
+        let kind = *[Kind::Lent, Kind::Kept, Kind::Release, Kind::Word].get(usize::from(bytes[0]))?;
         let lane = u16::from_le_bytes([bytes[2], bytes[3]]);
         let spot = Spot { lane, kind: LinkKind(bytes[1]) };
         let word = |index: usize| {
             let at = 4 + 4 * index;
             u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
         };
-        let frame = Frame { kind, spot, len: word(0), seq: word(1), tag: word(2), released: word(3) };
+        let frame = Frame { kind, spot, len: word(0), seq: word(1), tag: word(2), released: word(3), sum: 0 };
         let fits = u32::from(lane) < LANES && usize::from(bytes[1]) < LINKS && frame.len as usize <= most;
-        (fits && (kind != Kind::Release || frame.len == 0)).then_some(frame)
+        let sound = match kind {
+            Kind::Lent | Kind::Kept => true,
+            Kind::Release => frame.len == 0,
+            Kind::Word => frame.len as usize <= offer::LONGEST,
+        };
+        (fits && sound).then_some(frame)
     }
 }
 
@@ -108,7 +147,7 @@ mod tests {
 
     fn sample() -> Frame {
         let spot = Spot { lane: 3, kind: LinkKind::board(Group::Outer) };
-        Frame { kind: Kind::Kept, spot, len: 100, seq: u32::MAX, tag: 7, released: 9 }
+        Frame { kind: Kind::Kept, spot, len: 100, seq: u32::MAX, tag: 7, released: 9, sum: 0 }
     }
 
     #[test]
@@ -122,13 +161,15 @@ mod tests {
     #[test]
     fn what_no_rank_would_send_is_refused() {
         assert_eq!(Frame::decode(&sample().encode(), 99), None, "too long");
-        for (at, value) in [(0, 3), (1, 4), (2, LANES as u8), (3, 1)] {
+        for (at, value) in [(0, 4), (1, 4), (2, LANES as u8), (3, 1)] {
             let mut bytes = sample().encode();
             bytes[at] = value;
             assert_eq!(Frame::decode(&bytes, 100), None, "byte {at}");
         }
         let release = Frame { kind: Kind::Release, ..sample() };
         assert_eq!(Frame::decode(&release.encode(), 100), None, "a release with bytes");
+        let word = Frame { kind: Kind::Word, ..sample() };
+        assert_eq!(Frame::decode(&word.encode(), 100), None, "a long word");
     }
 
     #[test]

@@ -171,7 +171,7 @@ mod tests {
 
     fn frame(seq: u32) -> Frame {
         let spot = Spot { lane: 0, kind: LinkKind::PAIR };
-        Frame { kind: Kind::Kept, spot, len: 8, seq, tag: seq ^ 0x55, released: 0 }
+        Frame { kind: Kind::Kept, spot, len: 8, seq, tag: seq ^ 0x55, released: 0, sum: 0 }
     }
 
     fn take(inbox: &mut Inbox, seq: u32) {

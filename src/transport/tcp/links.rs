@@ -1,13 +1,16 @@
 //! All links of one rank over TCP: the contract of `crate::transport` on top of `peer`.
 
-use super::dialer::SOCKETS;
-use super::frame::{LinkKind, Spot};
+use super::frame::{incoming, outgoing};
 use super::office::Office;
 use super::outbox::Outbox;
-use super::peer::{Boards, Nonsense, Parcel, Peer, SMALL_MESSAGE, Taken};
-use super::socket::Socket;
+use super::peer::{Boards, Parcel, Peer, SMALL_MESSAGE, Taken};
+use super::queues::Queues;
+use super::socket::{Guard, Socket};
+use crate::config::Protection;
 use crate::error::{Error, Place};
 use crate::plan::{Group, MOST_CHUNK_BYTES, World};
+use crate::sys::stream;
+use crate::transport::verbs::Nic;
 use crate::transport::{Blocked, Incoming, Links, Message, Outgoing, Shared};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -23,16 +26,19 @@ const LENT: usize = 96 << 10;
 /// each, 120 with one.
 const TOGETHER: usize = 512 << 10;
 
+/// Looks at queues that carry everything before the sockets are looked at, too. A system call in so many.
+const LOOKS: u32 = 64;
+
 /// The longest wait at the end for what was said to reach the other kernels.
 const PARTING: Duration = Duration::from_secs(5);
 
 /// One rank's ends of all links of a communicator.
 #[derive(Debug)]
 pub struct TcpLinks {
-    rank: u32,
+    pub(super) rank: u32,
     world: World,
-    peers: Vec<Option<Box<Peer>>>,
-    boards: Boards,
+    pub(super) peers: Vec<Option<Box<Peer>>>,
+    pub(super) boards: Boards,
     /// Ranks to which something waits to be sent, or that wait for news.
     unsent: Vec<u32>,
     /// Ranks that hold messages of the caller's memory.
@@ -42,42 +48,38 @@ pub struct TcpLinks {
     pub(super) office: Arc<Office>,
     /// What of the office's news was taken up.
     seen: u32,
-    carriers: u64,
+    pub(super) carriers: u64,
     /// Bytes that were published since everything was settled.
     posted: usize,
     /// A rank that has ended that call and whose messages for it were all taken in.
     pub(super) ended: (u32, u64),
+    /// The rank that has nothing more to send, for which this one waits all the same, and since when.
+    pub(super) last_mile: Option<(u32, Instant)>,
     /// The turns of sockets that were lost.
     lost_turns: BTreeMap<(u32, u8), u64>,
     /// Ranks of this host, and the processors that they may use.
     pub(super) crowd: (u32, u32),
     /// The communicator is of no further use: nothing is sent or taken any more.
     over: bool,
+    pub(super) queues: Queues,
+    pub(super) protection: Protection,
+    /// Whose messages are not what they were, and how: every operation from then on fails.
+    pub(super) fault: Option<(u32, String)>,
 }
 
 // SAFETY: the raw pointers in there are to memory of the links themselves, or to buffers that the session's caller lends for the time of an
 // operation, which ends only when nothing of it is under way (`settle`, `failed`).
 unsafe impl Send for TcpLinks {}
 
-fn outgoing(lane: u32, link: Outgoing) -> Spot {
-    let kind = match link {
-        Outgoing::Pair(_) => LinkKind::PAIR,
-        Outgoing::Board(group) => LinkKind::board(group),
-    };
-    Spot { lane: lane as u16, kind }
-}
-
-fn incoming(lane: u32, link: Incoming) -> Spot {
-    let kind = match link {
-        Incoming::Pair(_) => LinkKind::PAIR,
-        Incoming::Board(_, group) => LinkKind::board(group),
-    };
-    Spot { lane: lane as u16, kind }
-}
-
 impl TcpLinks {
     /// The ends of the office's rank. `world` gives the boards their readers and must be the same on all ranks.
-    pub(crate) fn new(office: Arc<Office>, world: &World, crowd: (u32, u32)) -> TcpLinks {
+    pub(crate) fn new(
+        office: Arc<Office>,
+        world: &World,
+        crowd: (u32, u32),
+        nics: &[Arc<Nic>],
+        protection: Protection,
+    ) -> TcpLinks {
         let (rank, size) = (office.rank(), office.size());
         assert!(rank < size && world.size() == size);
         TcpLinks {
@@ -93,14 +95,26 @@ impl TcpLinks {
             carriers: 0,
             posted: 0,
             ended: (0, 0),
+            last_mile: None,
             lost_turns: BTreeMap::new(),
             crowd,
             over: false,
+            queues: Queues::new(nics),
+            protection,
+            fault: None,
         }
     }
 
-    fn peer(&mut self, rank: u32) -> &mut Peer {
-        self.peers[rank as usize].get_or_insert_default()
+    /// Something is to be sent to that rank at the next opportunity.
+    pub(super) fn wants_to_send(&mut self, rank: u32) {
+        if !self.unsent.contains(&rank) {
+            self.unsent.push(rank);
+        }
+    }
+
+    pub(super) fn peer(&mut self, rank: u32) -> &mut Peer {
+        let checked = self.checked();
+        self.peers[rank as usize].get_or_insert_with(|| Box::new(Peer::new(checked)))
     }
 
     fn readers(&self, link: Outgoing) -> Readers {
@@ -181,10 +195,15 @@ impl TcpLinks {
         if self.over {
             return;
         }
+        self.pump_queues(rank, tell);
         let TcpLinks { peers, boards, .. } = self;
         let Some(peer) = &mut peers[rank as usize] else { return };
         let tell = tell || peer.must_tell();
         let lost = peer.pump(boards, tell);
+        if let Some(parcel) = peer.changed {
+            self.has_changed(rank, parcel);
+            return;
+        }
         let unsent = !peer.is_sent() || peer.must_tell();
         if unsent && lost.is_empty() && peer.living() == 0 {
             self.want_all(rank);
@@ -195,6 +214,13 @@ impl TcpLinks {
         if unsent && !self.unsent.contains(&rank) {
             self.unsent.push(rank);
         }
+        self.note_owed(rank);
+    }
+
+    /// Lets the service know whether something for that rank has not reached it.
+    pub(super) fn note_owed(&mut self, rank: u32) {
+        let owed = self.peer(rank).owes();
+        self.office.note_owed(rank, owed);
     }
 
     /// A socket is lost. Another one is wanted if something of what it carried may not have come.
@@ -212,7 +238,7 @@ impl TcpLinks {
         if !self.office.takes_part(rank) {
             return;
         }
-        for index in 0..SOCKETS {
+        for index in 0..self.office.sockets(rank) {
             let after = self.lost_turns.get(&(rank, index)).copied().unwrap_or(0);
             self.office.want(rank, index, after);
         }
@@ -224,8 +250,20 @@ impl TcpLinks {
         if !self.unsent.is_empty() {
             self.send_what_waits();
         }
-        let mut taken = Taken::Nothing;
-        if let Some(peer) = &self.peers[rank as usize] {
+        if self.fault.is_some() {
+            return Err(self.broken());
+        }
+        let mut taken = self.advance_queues(rank)?;
+        if taken == Taken::Message {
+            return Ok(taken);
+        }
+        if let Some(peer) = &mut self.peers[rank as usize] {
+            // Where queues carry everything, a look at the sockets is a system call for nothing.
+            if peer.served_by_queues() == (true, true) && peer.unlooked < LOOKS {
+                peer.unlooked += 1;
+                return Ok(taken);
+            }
+            peer.unlooked = 0;
             let mut at = 0;
             let count = peer.sockets.len();
             while at < count && taken != Taken::Message {
@@ -234,6 +272,9 @@ impl TcpLinks {
                     some => taken = some,
                 }
                 at += 1;
+            }
+            if self.peer(rank).said.front().is_some() {
+                self.hear_words(rank)?;
             }
         }
         Ok(taken)
@@ -253,12 +294,19 @@ impl TcpLinks {
             }
             Ok(Err(errno)) => {
                 let (index, turn) = peer.lose(at);
+                self.note_owed(rank);
                 self.note_lost(rank, index, turn, errno);
                 Ok(Taken::Bytes)
             }
-            Err(Nonsense(what)) => {
-                Err(Error::Corrupt { place: Box::new(Place::default()), rank: rank as usize, what: what.into() })
-            }
+            Err(nonsense) => Err(self.breaks(rank, nonsense)),
+        }
+    }
+
+    /// Sends what waits for a look at the sockets, where somebody looks at something else.
+    #[inline]
+    pub(in crate::transport) fn flush(&mut self) {
+        if !self.unsent.is_empty() {
+            self.send_what_waits();
         }
     }
 
@@ -269,11 +317,16 @@ impl TcpLinks {
     }
 
     /// Takes in everything that has come: credits see to it that there is room for it.
-    pub(super) fn advance_all(&mut self) -> Result<bool, Error> {
+    pub(in crate::transport) fn advance_all(&mut self) -> Result<bool, Error> {
         let mut any = false;
         self.take_up_news();
+        self.try_again();
         for rank in 0..self.size() {
-            while self.peers[rank as usize].is_some() && self.advance(rank)? != Taken::Nothing {
+            while let Some(peer) = &mut self.peers[rank as usize] {
+                peer.unlooked = LOOKS;
+                if self.advance(rank)? == Taken::Nothing {
+                    break;
+                }
                 any = true;
             }
         }
@@ -295,16 +348,24 @@ impl TcpLinks {
         for arrived in self.office.arrivals() {
             self.carriers += 1;
             let carrier = self.carriers;
+            // One that is retired, and whose other end is gone, goes too.
+            if let Err(errno) = stream::keep_alive(&arrived.socket).and(stream::hurry_within_host(&arrived.socket)) {
+                log::debug!("tcp: a data socket is left as it is ({})", errno.desc());
+            }
+            let guard = Guard::new(self.protection, &arrived.keys);
             let peer = self.peer(arrived.rank);
-            peer.add(Socket::new(arrived.socket, carrier, arrived.index, arrived.turn));
+            peer.add(Socket::new(arrived.socket, carrier, arrived.index, arrived.turn, guard));
             let sockets = peer.sockets.iter().map(|socket| socket.share()).collect();
             self.office.note_sockets(arrived.rank, sockets);
+            if arrived.index == 0 {
+                self.offer_queues(arrived.rank);
+            }
             self.pump(arrived.rank, false);
         }
     }
 
     /// Sleeps until something comes, or something that waits can be sent, or the office has news; at most that long.
-    pub(super) fn sleep_on_sockets(&self, limit: Duration) {
+    pub(in crate::transport) fn sleep_on_sockets(&mut self, limit: Duration) {
         let mut fds = vec![PollFd::new(self.office.bell(), PollFlags::POLLIN)];
         for peer in self.peers.iter().flatten() {
             for socket in &peer.sockets {
@@ -312,10 +373,29 @@ impl TcpLinks {
                 fds.push(PollFd::new(socket.fd(), PollFlags::POLLIN | out));
             }
         }
+        let (news, channels) = (self.queues.news(), self.queues.channels());
+        let devices = fds.len();
+        fds.extend(news.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        let behind = fds.len();
+        fds.extend(channels.map(|channel| PollFd::new(channel, PollFlags::POLLIN)));
         let milliseconds = limit.as_micros().div_ceil(1000).min(1000) as u16;
         let _ready_or_not = poll(&mut fds, PollTimeout::from(milliseconds));
+        let has = |fd: &PollFd<'_>| fd.revents().is_some_and(|events| !events.is_empty());
+        let (any_news, any_woken) = (fds[devices..behind].iter().any(has), fds[behind..].iter().any(has));
         drop(fds);
+        if any_news {
+            self.queues.hear_news();
+        }
+        if any_woken {
+            self.queues.silence();
+        }
         self.office.silence();
+    }
+
+    /// Takes what devices have to say, where somebody slept on something else.
+    pub(in crate::transport) fn attend_devices(&mut self) {
+        self.queues.hear_news();
+        self.queues.silence();
     }
 
     /// Gives up on a rank that has left and from which nothing more can come.
@@ -336,6 +416,9 @@ impl TcpLinks {
     fn settle_accounts(&mut self) -> Result<Option<Blocked>, Error> {
         for rank in std::mem::take(&mut self.creditors) {
             self.pump(rank, true);
+        }
+        if self.fault.is_some() {
+            return Err(self.broken());
         }
         let mut waits = None;
         for rank in std::mem::take(&mut self.borrowers) {
@@ -430,6 +513,9 @@ impl Links for TcpLinks {
     #[inline]
     fn publish(&mut self, lane: u32, link: Outgoing, len: usize, tag: u32) -> Result<(), Error> {
         let (seq, lent) = self.outbox(lane, link).seal(tag);
+        if self.checked() {
+            self.outbox(lane, link).sum_up(seq, len);
+        }
         self.post(lane, link, seq, len, lent);
         Ok(())
     }
@@ -465,7 +551,7 @@ impl Links for TcpLinks {
     #[inline]
     fn settle(&mut self) -> Result<Option<Blocked>, Error> {
         self.posted = 0;
-        if self.creditors.is_empty() && self.borrowers.is_empty() && self.unsent.is_empty() {
+        if self.creditors.is_empty() && self.borrowers.is_empty() && self.unsent.is_empty() && self.fault.is_none() {
             return Ok(None);
         }
         self.settle_accounts()

@@ -14,15 +14,21 @@
 //! | `frame` | what goes before every message |
 //! | `room` `outbox` `inbox` | the messages of one link, at its writer and at its reader |
 //! | `socket` | one data socket, half of a message sent, half of one received |
+//! | `sums` `cipher` | what is done to messages that are checked, and to sockets that are encrypted |
 //! | `peer` | everything between two ranks: queues, what was sent and not released, what is sent again |
+//! | `queues` `peer::carried` | RDMA queues in place of sockets: agreed on, lost, tried again; what goes over them |
+//! | `faults` | what came is not what was sent: who is to blame |
 //! | `links` | all links of a rank: the contract |
 //! | `watching` | noticing those that are gone and those that do something else |
 //! | `note` | what services say to each other |
 //! | `office` | what a rank and its service have in common |
+//! | `paths` | the ways between two ranks whose hosts have several interfaces |
 //! | `service` `dialer` | the thread that answers, and those that make connections |
 //! | `open` | how a rank's office comes to be |
 
+mod cipher;
 mod dialer;
+mod faults;
 mod frame;
 mod inbox;
 mod links;
@@ -30,14 +36,19 @@ mod note;
 mod office;
 mod open;
 mod outbox;
+mod paths;
 mod peer;
+mod queues;
 mod room;
 mod service;
 mod socket;
 #[doc(hidden)]
 pub mod strangers;
+mod sums;
 mod watching;
 
 pub use links::TcpLinks;
-pub(crate) use office::{Address, Office};
+pub(crate) use office::{Address, MOST_STREAMS, Office};
+#[cfg(test)]
+pub(crate) use open::world_seen;
 pub(crate) use open::{Opening, world};

@@ -7,13 +7,18 @@
 //! ```
 
 use super::note::Report;
+use super::paths::{Path, paths, sockets};
+use crate::boot::interfaces::{MOST_SITES, Site};
 use crate::boot::message::{Reader, Writer};
+use crate::boot::wire::DataKeys;
+use crate::sys::stream::is_stuck;
 use crate::transport::shm::status::{Header, Life, Status};
 use crate::transport::{Abort, Entered};
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::socket::{Shutdown, shutdown};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -24,24 +29,40 @@ const FAREWELL: Duration = Duration::from_millis(500);
 /// How long an answer about another rank is waited for.
 const MOMENT: Duration = Duration::from_millis(500);
 
+/// A place where a rank listens, and how far its network goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct At {
+    pub(crate) socket: SocketAddr,
+    /// Bits that all addresses of the network share.
+    pub(crate) prefix: u8,
+}
+
+impl At {
+    pub(super) fn site(self) -> Site {
+        Site { ip: self.socket.ip(), prefix: self.prefix }
+    }
+}
+
 /// Where a rank is reached, and who it is for messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Address {
     /// Its process listens at each of them.
-    pub(crate) at: Vec<SocketAddr>,
+    pub(crate) at: Vec<At>,
+    /// The sockets for long messages that it asks for, at least.
+    pub(crate) streams: u8,
     pub(crate) pid: u32,
     pub(crate) host: String,
 }
 
-/// The most addresses of one rank.
-const MOST_ADDRESSES: u32 = 16;
+/// The most sockets for long messages between two ranks.
+pub(crate) const MOST_STREAMS: u8 = 16;
 
 impl Address {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Writer(Vec::new());
-        out.u32(self.pid).text(&self.host).u32(self.at.len() as u32);
+        out.u32(self.pid).text(&self.host).u8(self.streams).u32(self.at.len() as u32);
         for at in &self.at {
-            out.socket_address(Some(*at));
+            out.u8(at.prefix).socket_address(Some(at.socket));
         }
         out.0
     }
@@ -49,13 +70,17 @@ impl Address {
     /// Nothing for bytes that make no sense: a rank has an address.
     pub(crate) fn decode(bytes: &[u8]) -> Option<Address> {
         let mut from = Reader(bytes);
-        let (pid, host, count) = (from.u32()?, from.text()?, from.u32()?);
-        if !(1..=MOST_ADDRESSES).contains(&count) {
+        let (pid, host, streams, count) = (from.u32()?, from.text()?, from.u8()?, from.u32()? as usize);
+        if !(1..=MOST_SITES).contains(&count) || streams > MOST_STREAMS {
             return None;
         }
-        let at = (0..count).map(|_| from.socket_address()?).collect::<Option<Vec<_>>>()?;
+        let at = (0..count).map(|_| {
+            let prefix = from.u8()?;
+            Some(At { prefix, socket: from.socket_address()?? })
+        });
+        let at = at.collect::<Option<Vec<_>>>()?;
         let host = host.replace(char::is_control, " ");
-        from.0.is_empty().then_some(Address { at, pid, host })
+        from.0.is_empty().then_some(Address { at, streams, pid, host })
     }
 }
 
@@ -66,6 +91,8 @@ pub(super) struct Arrived {
     pub(super) index: u8,
     pub(super) turn: u64,
     pub(super) socket: OwnedFd,
+    /// What its data is encrypted with, if it is.
+    pub(super) keys: DataKeys,
 }
 
 /// What a rank wants of its service.
@@ -107,10 +134,12 @@ pub(crate) struct Office {
     wanted: AtomicU32,
     /// For each rank, the last call that it has ended and whose messages are here.
     delivered: Vec<AtomicU64>,
+    /// For each rank, whether something waits to be sent there, or is under way in an RDMA queue: the kernel's sockets don't tell that.
+    owes: Vec<AtomicBool>,
     /// Answers of each rank so far.
     answers: Mutex<BTreeMap<u32, u64>>,
     answered: Condvar,
-    sockets: Mutex<BTreeMap<u32, Vec<Weak<OwnedFd>>>>,
+    data_sockets: Mutex<BTreeMap<u32, Vec<Weak<OwnedFd>>>>,
     /// Whether the service has ended.
     closed: Mutex<bool>,
     closing: Condvar,
@@ -127,6 +156,7 @@ impl Office {
         statuses.iter().for_each(|status| status.set_life(Life::Present));
         let (orders, arrivals, lost, absent, closed) = Default::default();
         let delivered = addresses.iter().map(|_| AtomicU64::new(0)).collect();
+        let owes = addresses.iter().map(|_| AtomicBool::new(false)).collect();
         Ok(Office {
             rank,
             addresses,
@@ -143,9 +173,10 @@ impl Office {
             any_lost: AtomicBool::new(false),
             wanted: AtomicU32::new(0),
             delivered,
+            owes,
             answers: Mutex::default(),
             answered: Condvar::new(),
-            sockets: Mutex::default(),
+            data_sockets: Mutex::default(),
             closed,
             closing: Condvar::new(),
         })
@@ -168,6 +199,16 @@ impl Office {
     pub(super) fn name(&self, rank: u32) -> String {
         let address = &self.addresses[rank as usize];
         format!("process {} on {}", address.pid, address.host)
+    }
+
+    /// The ways to another rank.
+    pub(super) fn paths(&self, rank: u32) -> Vec<Path> {
+        paths(&self.addresses[self.rank as usize], &self.addresses[rank as usize])
+    }
+
+    /// Data sockets to another rank.
+    pub(super) fn sockets(&self, rank: u32) -> u8 {
+        sockets(&self.addresses[self.rank as usize], &self.addresses[rank as usize])
     }
 
     /// A data socket to that rank is wanted, later than the one of that turn.
@@ -337,6 +378,13 @@ impl Office {
         drop(self.answered.wait_timeout_while(answers, MOMENT, silent).unwrap_or_else(PoisonError::into_inner));
     }
 
+    /// Returns when the communicator has ended, or after a moment.
+    pub(super) fn await_end(&self) {
+        let going_on = |_: &mut BTreeMap<u32, u64>| !self.has_ended();
+        let waited = self.answered.wait_timeout_while(lock(&self.answers), MOMENT, going_on);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
+    }
+
     /// What that rank has ended and all of what it sent for it is here: see `Watch::finished`.
     pub(super) fn delivered(&self, rank: u32) -> u64 {
         self.delivered[rank as usize].load(Ordering::Acquire)
@@ -344,14 +392,40 @@ impl Office {
 
     /// Data sockets to that rank, for the service to see whether it has all that was sent.
     pub(super) fn note_sockets(&self, rank: u32, sockets: Vec<Weak<OwnedFd>>) {
-        lock(&self.sockets).insert(rank, sockets);
+        lock(&self.data_sockets).insert(rank, sockets);
     }
 
-    /// Whether that rank's kernel has all that was sent over the data sockets.
+    /// Says whether something for that rank waits to be sent or is under way in an RDMA queue.
+    #[inline]
+    pub(super) fn note_owed(&self, rank: u32, owed: bool) {
+        let word = &self.owes[rank as usize];
+        if word.load(Ordering::Relaxed) != owed {
+            word.store(owed, Ordering::Release);
+        }
+    }
+
+    /// Whether that rank has all that this one has sent, or its kernel has.
     fn has_all(&self, rank: u32) -> bool {
-        let sockets = lock(&self.sockets);
+        if self.owes[rank as usize].load(Ordering::Acquire) {
+            return false;
+        }
+        let sockets = lock(&self.data_sockets);
         let living = sockets.get(&rank).into_iter().flatten().filter_map(Weak::upgrade);
         { living }.all(|fd| crate::sys::stream::unacknowledged(fd.as_fd()).is_ok_and(|bytes| bytes == 0))
+    }
+
+    /// Ends the data sockets over which nothing gets through: whoever reads or writes them sees them lost, and others are made.
+    pub(super) fn cut_stuck_sockets(&self) {
+        for (rank, sockets) in &*lock(&self.data_sockets) {
+            for fd in sockets.iter().filter_map(Weak::upgrade).filter(|fd| is_stuck(fd.as_fd())) {
+                log::warn!(
+                    "tcp: rank {}: nothing gets through to rank {rank} over a socket: it is made again",
+                    self.rank
+                );
+                let _it_may_have_ended_by_itself = shutdown(fd.as_raw_fd(), Shutdown::Both);
+                self.tell_rank();
+            }
+        }
     }
 
     /// Says for whom the rank has been waiting for long; None: no more.
@@ -396,6 +470,11 @@ impl Office {
         let closed = lock(&self.closed);
         let waited = self.closing.wait_timeout_while(closed, FAREWELL, |closed| !*closed);
         drop(waited.unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Whether nobody needs what is still being made: the communicator or its service has ended.
+    pub(super) fn is_over(&self) -> bool {
+        self.has_ended() || *lock(&self.closed)
     }
 
     /// The service has ended.

@@ -1,37 +1,40 @@
 //! How a rank's office comes to be: it listens, the ranks tell each other where, the service begins.
 
 use super::dialer::{Dialer, context};
-use super::office::{Address, Office};
+use super::office::{Address, At, Office};
 use super::service::{Service, above};
+use crate::boot::BootConfig;
 use crate::boot::gate::Gate;
 use crate::boot::host::{Listener, host_name, listen_tcp, random};
+use crate::boot::interfaces::{Site, sites};
 use crate::boot::wire::{Secret, derive};
 use crate::error::{Error, Result};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// A rank that listens and does not know the others yet.
 pub(crate) struct Opening {
     listeners: Vec<Listener>,
-    at: Vec<SocketAddr>,
+    at: Vec<At>,
+    streams: u8,
 }
 
 impl Opening {
-    /// Listens at those addresses of this host.
-    pub(crate) fn listen(addresses: &[IpAddr]) -> Result<Opening> {
+    /// Listens at the addresses of this host that others are to use.
+    pub(crate) fn listen(config: &BootConfig) -> Result<Opening> {
         let (mut listeners, mut at) = (Vec::new(), Vec::new());
-        for ip in addresses {
-            let (address, listener) = listen_tcp(SocketAddr::new(*ip, 0))?;
+        for Site { ip, prefix } in sites(config)? {
+            let (socket, listener) = listen_tcp(SocketAddr::new(ip, 0))?;
             listeners.push(Listener::Tcp(listener));
-            at.push(address);
+            at.push(At { socket, prefix });
         }
-        Ok(Opening { listeners, at })
+        Ok(Opening { listeners, at, streams: config.sockets.unwrap_or(1) })
     }
 
     /// Where the others reach this rank.
     pub(crate) fn address(&self) -> Address {
-        Address { at: self.at.clone(), pid: std::process::id(), host: host_name() }
+        Address { at: self.at.clone(), streams: self.streams, pid: std::process::id(), host: host_name() }
     }
 
     /// Begins the service, and makes the contact to the rank above. All ranks listen by now, at `addresses`.
@@ -71,10 +74,22 @@ impl Opening {
 
 /// The offices of ranks that are threads of this process.
 pub(crate) fn world(size: u32, timeout: Duration) -> Result<Vec<Arc<Office>>> {
+    world_seen(size, timeout, &mut |_, addresses| addresses)
+}
+
+/// The same where each rank sees the others at the addresses that it is given in place of theirs.
+pub(crate) fn world_seen(
+    size: u32,
+    timeout: Duration,
+    seen: &mut dyn FnMut(u32, Vec<Address>) -> Vec<Address>,
+) -> Result<Vec<Arc<Office>>> {
     let secret: Secret = random()?;
-    let listen = |_| Opening::listen(&[IpAddr::V4(Ipv4Addr::LOCALHOST)]);
+    let config = BootConfig { one_host: true, ..BootConfig::from_env()? };
+    let listen = |_| Opening::listen(&config);
     let openings = (0..size).map(listen).collect::<Result<Vec<_>>>()?;
     let addresses: Vec<Address> = openings.iter().map(Opening::address).collect();
-    let open = |(rank, opening): (usize, Opening)| opening.open(rank as u32, &secret, addresses.clone(), timeout);
+    let open = |(rank, opening): (usize, Opening)| {
+        opening.open(rank as u32, &secret, seen(rank as u32, addresses.clone()), timeout)
+    };
     openings.into_iter().enumerate().map(open).collect()
 }

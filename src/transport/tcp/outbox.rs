@@ -10,6 +10,7 @@
 //! ```
 
 use super::room::Room;
+use super::sums::sum;
 
 /// Messages of a link that may be under way. With messages of 128 KiB that is 2 MiB: 100 Gb/s over a round trip of 160 us.
 pub(super) const SLOTS: u32 = 16;
@@ -20,6 +21,8 @@ struct Slot {
     /// Where the message lies, if not in the room.
     lent: *const u8,
     tag: u32,
+    /// Its checksum when it was published, where there are any.
+    sum: u32,
 }
 
 /// The messages of one link that were written.
@@ -35,6 +38,7 @@ pub(super) struct Outbox {
 pub(super) struct Letter {
     pub(super) at: *const u8,
     pub(super) tag: u32,
+    pub(super) sum: u32,
     pub(super) lent: bool,
 }
 
@@ -57,7 +61,7 @@ impl Outbox {
     fn slot(&mut self) -> &mut Slot {
         let index = (self.next % SLOTS) as usize;
         while self.slots.len() <= index {
-            self.slots.push(Slot { room: Room::default(), lent: std::ptr::null(), tag: 0 });
+            self.slots.push(Slot { room: Room::default(), lent: std::ptr::null(), tag: 0, sum: 0 });
         }
         &mut self.slots[index]
     }
@@ -84,10 +88,17 @@ impl Outbox {
         (number, lent)
     }
 
+    /// Notes the checksum of a message that was written with that length.
+    pub(super) fn sum_up(&mut self, seq: u32, len: usize) {
+        let at = self.letter(seq).at;
+        // SAFETY: a message lies where it was written or lent until it is released.
+        self.slots[(seq % SLOTS) as usize].sum = unsafe { sum(at, len) };
+    }
+
     /// A message that is not released.
     pub(super) fn letter(&self, seq: u32) -> Letter {
         let slot = &self.slots[(seq % SLOTS) as usize];
         let lent = !slot.lent.is_null();
-        Letter { at: if lent { slot.lent } else { slot.room.start() }, tag: slot.tag, lent }
+        Letter { at: if lent { slot.lent } else { slot.room.start() }, tag: slot.tag, sum: slot.sum, lent }
     }
 }

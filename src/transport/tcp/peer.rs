@@ -6,17 +6,25 @@
 //!                 └────────── its socket is lost ────────────────┘
 //! ```
 
+mod carried;
+
 use super::frame::{Frame, Kind, LinkKind, Spot};
 use super::inbox::{Carrier, Inbox, Opening};
 use super::outbox::{Letter, Outbox};
 use super::socket::{Coming, Socket};
-use crate::plan::MOST_CHUNK_BYTES;
+use super::sums::sum;
 use crate::sys::stream::unacknowledged;
+use crate::transport::verbs::flow::Flow;
+use crate::transport::verbs::queue::Queue;
 use nix::errno::Errno;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 
 /// Messages of at most so many bytes go over the socket for small ones, where nothing long is ever in front of them.
 pub(super) const SMALL_MESSAGE: u32 = 4096;
+
+/// Words about queues that may wait to be read: an offer and an answer for each queue, and again.
+const MOST_WORDS: usize = 64;
 
 /// So many released messages are told at the latest, also if nothing goes to their writer anyway.
 const TELL_AT: u32 = super::outbox::SLOTS / 2;
@@ -29,6 +37,15 @@ pub(super) struct Parcel {
     pub(super) len: u32,
     /// It was sent before, over a socket that is lost: the other rank may have it.
     pub(super) again: bool,
+}
+
+/// An RDMA queue with its number in this rank's life.
+#[derive(Debug)]
+pub(super) struct Carried {
+    pub(super) carrier: Carrier,
+    /// How far its device is from this rank.
+    pub(super) distance: u32,
+    pub(super) queue: Queue<Parcel>,
 }
 
 /// The boards of this rank, which all their readers share.
@@ -45,9 +62,15 @@ pub(super) struct Out {
     lent_until: Option<u32>,
 }
 
-/// What the other rank sent makes no sense.
+/// What the other rank sent makes no sense, or is not what it sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Nonsense(pub(super) &'static str);
+pub(super) struct Nonsense(pub(super) Cow<'static, str>);
+
+impl From<&'static str> for Nonsense {
+    fn from(what: &'static str) -> Nonsense {
+        Nonsense(what.into())
+    }
+}
 
 /// How far taking in got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,12 +85,28 @@ pub(super) enum Taken {
 #[derive(Debug, Default)]
 pub(super) struct Peer {
     pub(super) sockets: Vec<Socket>,
+    pub(super) queues: Vec<Carried>,
+    /// The stream of long messages over queues to the other rank, and the one from it.
+    flow_out: Flow,
+    flow_in: Flow,
+    /// Messages have checksums.
+    checked: bool,
+    /// A message whose memory was changed after it was published.
+    pub(super) changed: Option<Parcel>,
+    /// Looks at the queues since the sockets were looked at.
+    pub(super) unlooked: u32,
+    /// What is to be said about queues, over the first socket; and what was said.
+    pub(super) to_say: VecDeque<Vec<u8>>,
+    pub(super) said: VecDeque<Vec<u8>>,
+    /// The word that is being sent, and the one that comes.
+    saying: Vec<u8>,
+    hearing: Vec<u8>,
     small: VecDeque<Parcel>,
     bulk: VecDeque<Parcel>,
     out: Vec<Out>,
     inboxes: Vec<Inbox>,
-    /// Messages with the carriers that took them, some of them released meanwhile.
-    sent: VecDeque<(Parcel, Carrier)>,
+    /// Messages that are not released, with the carriers that took them: at most a window of each link.
+    sent: Vec<(Parcel, Carrier)>,
     /// Links from the other rank with releases that it is to be told.
     news: Vec<Spot>,
     /// It is to be told all of them, as soon as the socket takes it.
@@ -79,7 +118,47 @@ fn before(a: u32, b: u32) -> bool {
     a != b && b.wrapping_sub(a) < u32::MAX / 2
 }
 
+/// Notes that a carrier took a message. One that was sent again may be released already.
+fn note_sent(sent: &mut Vec<(Parcel, Carrier)>, out: &[Out], parcel: Parcel, carrier: Carrier) {
+    if !before(parcel.seq, out[parcel.spot.index()].released) {
+        sent.push((parcel, carrier));
+    }
+}
+
+/// Whether a message is still what it was when it was published.
+fn is_still(at: *const u8, len: u32, published: u32) -> bool {
+    // SAFETY: a message lies where it was written or lent until it is released.
+    unsafe { sum(at, len as usize) == published }
+}
+
+/// Whether a payload that ends there is the one that was sent.
+fn check(frame: &Frame, end: *const u8, (over, index): (&str, u8)) -> Result<(), Nonsense> {
+    let begin = end.wrapping_sub(frame.len as usize);
+    // SAFETY: all of it has come, to a place that is this rank's alone until it is shown.
+    let came = unsafe { sum(begin, frame.len as usize) };
+    if came == frame.sum {
+        return Ok(());
+    }
+    let what = match frame.kind {
+        Kind::Word => "words about queues".to_string(),
+        _ => format!("message {} of {}", frame.seq, frame.spot.name()),
+    };
+    Err(Nonsense(
+        format!(
+            "{what}, {} bytes over {over} {index}, whose checksum is wrong ({came:#010x}, and {:#010x} was published): it was whole when its \
+             rank began to send it, so it was changed on the way: in the network, a device, a kernel, or memory there or here",
+            frame.len, frame.sum
+        )
+        .into(),
+    ))
+}
+
 impl Peer {
+    /// A rank from and to which nothing has gone. `checked`: messages have checksums.
+    pub(super) fn new(checked: bool) -> Peer {
+        Peer { checked, ..Peer::default() }
+    }
+
     /// This rank's end of a link to the other.
     pub(super) fn out(&mut self, spot: Spot) -> &mut Out {
         let index = spot.index();
@@ -136,13 +215,14 @@ impl Peer {
 
     /// Whether all messages are with the kernel.
     pub(super) fn is_sent(&self) -> bool {
-        self.small.is_empty() && self.bulk.is_empty() && self.sockets.iter().all(|socket| !socket.is_sending())
+        let sends = self.sockets.iter().any(Socket::is_sending) || self.queues.iter().any(|one| one.queue.is_sending());
+        self.small.is_empty() && self.bulk.is_empty() && self.to_say.is_empty() && !sends
     }
 
     /// Whether the other rank's kernel has all messages.
     pub(super) fn is_delivered(&self) -> bool {
         let waits = |socket: &Socket| unacknowledged(socket.fd()).is_ok_and(|bytes| bytes > 0);
-        self.is_sent() && !self.sockets.iter().any(waits)
+        self.is_sent() && !self.sockets.iter().any(waits) && self.queues.iter().all(|one| one.queue.is_delivered())
     }
 
     /// Whether no message of the caller's memory is under way.
@@ -154,19 +234,8 @@ impl Peer {
     }
 
     /// Whether the other rank has not released everything, so that a lost socket matters.
-    pub(super) fn is_owed(&mut self) -> bool {
-        self.forget_released();
+    pub(super) fn is_owed(&self) -> bool {
         !(self.sent.is_empty() && self.is_sent())
-    }
-
-    fn forget_released(&mut self) {
-        while let Some((parcel, _)) = self.sent.front() {
-            if before(parcel.seq, self.out[parcel.spot.index()].released) {
-                self.sent.pop_front();
-            } else {
-                break;
-            }
-        }
     }
 
     /// Sockets over which something can be sent; they come first.
@@ -179,37 +248,69 @@ impl Peer {
         self.sockets.iter().filter(|socket| socket.index == index).map(|socket| socket.turn).max().unwrap_or(0)
     }
 
-    /// Which sockets carry what: small messages go over the first, long ones over all others, or over the first where there is no other.
-    fn next_for(&mut self, at: usize, boards: &Boards) -> bool {
-        let (first, only) = (at == 0, self.living() == 1);
-        let Peer { small, bulk, news, inboxes, out, sockets, telling, .. } = self;
-        if first && *telling {
+    /// The next frame for a carrier of these kinds of messages, where its payload lies, and the message, if it is one.
+    fn next_frame(&mut self, carries: (bool, bool), boards: &Boards) -> Option<(Frame, *const u8, Option<Parcel>)> {
+        let Peer { small, bulk, news, inboxes, out, telling, checked, .. } = self;
+        if carries.0 && *telling {
             while let Some(spot) = news.pop() {
                 let inbox = &mut inboxes[spot.index()];
                 if inbox.untold() > 0 {
-                    let (len, seq, tag) = (0, 0, 0);
-                    let frame = Frame { kind: Kind::Release, spot, len, seq, tag, released: inbox.tell() };
-                    sockets[at].begin(&frame, std::ptr::null(), None);
-                    return true;
+                    let (len, seq, tag, sum) = (0, 0, 0, 0);
+                    let frame = Frame { kind: Kind::Release, spot, len, seq, tag, released: inbox.tell(), sum };
+                    return Some((frame, std::ptr::null(), None));
                 }
             }
             *telling = false;
         }
-        let queue = if first && !small.is_empty() {
+        let queue = if carries.0 && !small.is_empty() {
             small
-        } else if !first || only {
+        } else if carries.1 {
             bulk
         } else {
-            return false;
+            return None;
         };
-        let Some(parcel) = queue.pop_front() else { return false };
+        let parcel = queue.pop_front()?;
         let Parcel { spot, seq, len, .. } = parcel;
         let outbox = if spot.kind == LinkKind::PAIR { Some(&out[spot.index()].pair) } else { boards.get(&spot) };
-        let Some(Letter { at: from, tag, lent }) = outbox.map(|outbox| outbox.letter(seq)) else { return false };
+        let Letter { at: from, tag, sum, lent } = outbox?.letter(seq);
+        if *checked && !is_still(from, len, sum) {
+            // It is not sent: whoever asks for something next hears why.
+            self.changed = Some(parcel);
+            queue.push_front(parcel);
+            return None;
+        }
         let kind = if lent { Kind::Lent } else { Kind::Kept };
         let released = inboxes.get_mut(spot.index()).map_or(0, Inbox::tell);
-        sockets[at].begin(&Frame { kind, spot, len, seq, tag, released }, from, Some(parcel));
+        Some((Frame { kind, spot, len, seq, tag, released, sum }, from, Some(parcel)))
+    }
+
+    /// Which sockets carry what: small messages go over the first, long ones over all others, or over the first where there is no other.
+    /// Whether there was something for this one.
+    fn next_for(&mut self, at: usize, boards: &Boards) -> bool {
+        let (first, only) = (at == 0, self.living() == 1);
+        if first && let Some(word) = self.next_word() {
+            self.sockets[at].begin(&word, self.saying.as_ptr(), None);
+            return true;
+        }
+        let (no_small, no_bulk) = self.served_by_queues();
+        let carries = (first && !no_small, (!first || only) && !no_bulk);
+        let Some((frame, from, parcel)) = self.next_frame(carries, boards) else { return false };
+        self.sockets[at].begin(&frame, from, parcel);
         true
+    }
+
+    /// The next word about queues; the one before it has gone.
+    fn next_word(&mut self) -> Option<Frame> {
+        // Whichever socket sends the one before it reads it from there.
+        if self.sockets.iter().any(Socket::is_sending) {
+            return None;
+        }
+        self.saying = self.to_say.pop_front()?;
+        let (len, seq, tag, released) = (self.saying.len() as u32, 0, 0, 0);
+        // SAFETY: the word is this peer's own.
+        let sum = if self.checked { unsafe { sum(self.saying.as_ptr(), self.saying.len()) } } else { 0 };
+        let spot = Spot { lane: 0, kind: LinkKind::PAIR };
+        Some(Frame { kind: Kind::Word, spot, len, seq, tag, released, sum })
     }
 
     /// Sends what the sockets take. `tell`: also news of releases. Sockets that are lost are given back.
@@ -222,10 +323,11 @@ impl Peer {
                 at += 1;
                 continue;
             }
-            self.forget_released();
-            let Peer { sockets, sent, .. } = self;
+            let Peer { sockets, sent, out, .. } = self;
             let carrier = sockets[at].carrier;
-            match sockets[at].go_on(|parcel| sent.push_back((parcel, carrier))) {
+            let gone = sockets[at].go_on(|parcel| note_sent(sent, out, parcel, carrier));
+            self.changed = self.changed.take().or(self.sockets[at].changed);
+            match gone {
                 Ok(true) => {}
                 Ok(false) => at += 1,
                 Err(errno) => {
@@ -245,7 +347,7 @@ impl Peer {
             if self.sort(at)? {
                 return Ok(Ok(Taken::Message));
             }
-            match self.sockets[at].read() {
+            match self.sockets[at].read()? {
                 Ok(0) => return Ok(Ok(taken)),
                 Ok(_) => taken = Taken::Bytes,
                 Err(errno) => return Ok(Err(errno)),
@@ -260,22 +362,40 @@ impl Peer {
                 if !self.sockets[at].fill() {
                     return Ok(false);
                 }
-                if let Some(Coming { frame, at: end, .. }) = self.sockets[at].coming.take()
+                let coming = self.sockets[at].coming.take();
+                if let Some(Coming { frame, at: end, .. }) = &coming
+                    && self.checked
                     && !end.is_null()
                 {
-                    self.inbox(frame.spot).complete(frame.seq);
-                    return Ok(true);
+                    check(frame, *end, ("socket", self.sockets[at].index))?;
+                }
+                match coming {
+                    Some(Coming { frame, at: end, .. }) if frame.kind == Kind::Word => {
+                        if end.is_null() {
+                            continue;
+                        }
+                        let word = std::mem::take(&mut self.hearing);
+                        self.said.push_back(word);
+                    }
+                    Some(Coming { frame, at: end, .. }) if !end.is_null() => {
+                        self.inbox(frame.spot).complete(frame.seq);
+                        return Ok(true);
+                    }
+                    _ => {}
                 }
             }
-            let Some(header) = self.sockets[at].next_header() else {
+            let Some(frame) = self.sockets[at].next_frame()? else {
                 self.sockets[at].compact();
                 return Ok(false);
             };
-            let frame = Frame::decode(&header, MOST_CHUNK_BYTES as usize);
-            let frame = frame.ok_or(Nonsense("a header that no rank would send"))?;
-            self.hear(&frame)?;
-            if frame.kind != Kind::Release {
-                self.open(at, frame)?;
+            match frame.kind {
+                Kind::Word => self.begin_to_hear(at, frame)?,
+                Kind::Release => self.hear(&frame)?,
+                Kind::Kept | Kind::Lent => {
+                    self.hear(&frame)?;
+                    let place = self.place_for(&frame, self.sockets[at].carrier)?;
+                    self.sockets[at].coming = Some(Coming { frame, at: place, left: frame.len as usize });
+                }
             }
         }
     }
@@ -295,20 +415,37 @@ impl Peer {
         let impossible = waiting.any(|parcel| !parcel.again) || half_sent.iter().any(|parcel| !parcel.again);
         let is_again = !half_sent.is_empty();
         if impossible || !is_again && !all.any(last) {
-            return Err(Nonsense("news of a message that it can't have"));
+            return Err("news of a message that it can't have".into());
         }
         // The bytes of what is half sent must stay: the news comes again when the other rank has seen that it has them already.
         if !is_again {
             self.small.retain(|parcel| !covers(parcel));
             self.bulk.retain(|parcel| !covers(parcel));
+            self.sent.retain(|(parcel, _)| !covers(parcel));
             self.out(spot).released = released;
         }
         Ok(())
     }
 
-    fn open(&mut self, at: usize, frame: Frame) -> Result<(), Nonsense> {
-        let carrier = self.sockets[at].carrier;
-        let place = match self.inbox(frame.spot).open(&frame, carrier) {
+    /// A word about queues begins to come. One at a time: they are few.
+    fn begin_to_hear(&mut self, at: usize, frame: Frame) -> Result<(), Nonsense> {
+        if self.said.len() >= MOST_WORDS {
+            return Err("more words about queues than any rank would send".into());
+        }
+        // Half a word over a socket that is gone: nobody will say the rest of it.
+        let others = self.sockets.iter_mut().filter_map(|socket| socket.coming.as_mut());
+        for coming in others.filter(|coming| coming.frame.kind == Kind::Word) {
+            coming.at = std::ptr::null_mut();
+        }
+        self.hearing = vec![0; frame.len as usize];
+        let place = self.hearing.as_mut_ptr();
+        self.sockets[at].coming = Some(Coming { frame, at: place, left: frame.len as usize });
+        Ok(())
+    }
+
+    /// Where the payload of a message goes that begins to come over that carrier; null: nowhere.
+    fn place_for(&mut self, frame: &Frame, carrier: Carrier) -> Result<*mut u8, Nonsense> {
+        Ok(match self.inbox(frame.spot).open(frame, carrier) {
             Opening::Take(place) => place,
             Opening::TakeOver(place, other) => {
                 // What the other carrier still brings of it goes nowhere.
@@ -323,10 +460,8 @@ impl Peer {
                 self.tell_again(frame.spot);
                 std::ptr::null_mut()
             }
-            Opening::Refuse => return Err(Nonsense("a message that its link has no place for")),
-        };
-        self.sockets[at].coming = Some(Coming { frame, at: place, left: frame.len as usize });
-        Ok(())
+            Opening::Refuse => return Err("a message that its link has no place for".into()),
+        })
     }
 
     /// What the other rank was told of a link may not have reached it.
@@ -355,7 +490,8 @@ impl Peer {
 
     /// Sends nothing more over a socket, and hears what still comes over it.
     fn retire(&mut self, at: usize) {
-        self.requeue(at);
+        let half_sent = self.sockets[at].stop();
+        self.requeue(self.sockets[at].carrier, half_sent);
         self.sockets[at].retired = true;
         self.sockets.sort_by_key(|socket| (socket.retired, socket.index));
     }
@@ -365,6 +501,7 @@ impl Peer {
         self.small.clear();
         self.bulk.clear();
         self.sent.clear();
+        self.to_say.clear();
         self.news.clear();
         self.telling = false;
         self.out.iter_mut().for_each(|out| out.lent_until = None);
@@ -372,10 +509,12 @@ impl Peer {
 
     /// A socket is lost: what it took and what the other rank may not have waits again. Returns its number and its turn.
     pub(super) fn lose(&mut self, at: usize) -> (u8, u64) {
-        self.requeue(at);
+        let half_sent = self.sockets[at].stop();
+        self.requeue(self.sockets[at].carrier, half_sent);
         let socket = self.sockets.remove(at);
         if let Some(Coming { frame, at: place, .. }) = &socket.coming
             && !place.is_null()
+            && frame.kind != Kind::Word
         {
             self.inbox(frame.spot).abandon(frame.seq, socket.carrier);
         }
@@ -386,11 +525,8 @@ impl Peer {
         (socket.index, socket.turn)
     }
 
-    /// What a socket took and what the other rank may not have waits again.
-    fn requeue(&mut self, at: usize) {
-        self.forget_released();
-        let carrier = self.sockets[at].carrier;
-        let half_sent = self.sockets[at].stop();
+    /// What a carrier took and what the other rank may not have waits again.
+    fn requeue(&mut self, carrier: Carrier, half_sent: Vec<Parcel>) {
         let mut again = Vec::new();
         self.sent.retain(|(parcel, took)| {
             if *took == carrier {
@@ -408,84 +544,4 @@ impl Peer {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::unix::net::UnixStream;
-
-    const SPOT: Spot = Spot { lane: 0, kind: LinkKind::PAIR };
-
-    /// Joins two ends by a socket of that turn.
-    fn join(ends: &mut [Peer; 2], turn: u64) {
-        let (here, there) = UnixStream::pair().expect("a pair of sockets");
-        for (end, stream) in ends.iter_mut().zip([here, there]) {
-            stream.set_nonblocking(true).expect("a socket that does not wait");
-            end.add(Socket::new(stream.into(), turn, 0, turn));
-        }
-    }
-
-    /// Sends messages of that length, filled with their numbers.
-    fn send(writer: &mut Peer, numbers: std::ops::Range<u32>, len: usize) {
-        for number in numbers {
-            let outbox = &mut writer.out(SPOT).pair;
-            // SAFETY: the slot was reserved with that length.
-            unsafe { outbox.reserve(len).write_bytes(number as u8, len) };
-            let (seq, _) = outbox.seal(number);
-            writer.push(Parcel { spot: SPOT, seq, len: len as u32, again: false }, false);
-        }
-        assert!(writer.pump(&Boards::new(), false).is_empty());
-    }
-
-    /// Takes in all that has come; the tags of what is whole, in order.
-    fn receive(reader: &mut Peer, len: usize) -> Vec<u32> {
-        while reader.take_in(0).expect("sense").expect("a living socket") != Taken::Nothing {}
-        let mut tags = Vec::new();
-        while let Some(message) = reader.inbox(SPOT).front() {
-            assert_eq!(message.len, len);
-            // SAFETY: a whole message has that many bytes.
-            let bytes = unsafe { std::slice::from_raw_parts(message.at, len) };
-            assert!(bytes.iter().all(|byte| *byte == message.tag as u8), "bytes of message {}", message.tag);
-            tags.push(message.tag);
-            reader.release(SPOT);
-        }
-        tags
-    }
-
-    #[test]
-    fn messages_of_a_lost_socket_come_once_over_the_next_one() {
-        for len in [8, 100_000] {
-            let mut ends = [Peer::default(), Peer::default()];
-            join(&mut ends, 1);
-            send(&mut ends[0], 0..6, len);
-            // Long ones are more than the socket holds: one of them is half sent.
-            let mut seen = receive(&mut ends[1], len);
-            assert_eq!(seen.len() == 6, len == 8);
-            ends[0].pump(&Boards::new(), false);
-            for end in &mut ends {
-                assert_eq!(end.lose(0), (0, 1));
-            }
-            assert!(ends[0].is_owed(), "nothing was told to be released");
-            join(&mut ends, 2);
-            for _ in 0..20 {
-                ends[0].pump(&Boards::new(), false);
-                seen.extend(receive(&mut ends[1], len));
-                ends[1].pump(&Boards::new(), true);
-                assert_eq!(receive(&mut ends[0], len), [0u32; 0]);
-            }
-            assert_eq!(seen, [0, 1, 2, 3, 4, 5], "each once and in order");
-            // What was released before the loss is told again; what came later waits for a message to go with.
-            assert_eq!(!ends[0].is_owed(), len == 8);
-        }
-    }
-
-    #[test]
-    fn news_of_messages_that_were_never_sent_are_refused() {
-        let mut peer = Peer::default();
-        peer.out(SPOT).pair.reserve(8);
-        let (seq, _) = peer.out(SPOT).pair.seal(7);
-        peer.push(Parcel { spot: SPOT, seq, len: 8, again: false }, false);
-        for released in [1, 2, 1000] {
-            let frame = Frame { kind: Kind::Release, spot: SPOT, len: 0, seq: 0, tag: 0, released };
-            assert!(peer.hear(&frame).is_err(), "{released} of a link whose only message still waits");
-        }
-    }
-}
+mod tests;

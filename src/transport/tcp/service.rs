@@ -26,6 +26,9 @@ const FAN_OUT: u32 = 8;
 /// How often those are asked that this rank waits for.
 const ASK_EVERY: Duration = Duration::from_millis(20);
 
+/// How often data sockets are looked at while somebody waits.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
 /// How long somebody who proved the secret may take to say what for.
 const INTRODUCTION: Duration = Duration::from_secs(5);
 
@@ -59,12 +62,15 @@ pub(super) struct Service {
     asked: BTreeMap<u32, Instant>,
     /// Ranks to which a contact broke without a good-bye.
     cut_off: BTreeSet<u32>,
+    /// When the data sockets were looked at last.
+    looked: Instant,
 }
 
 impl Service {
     pub(super) fn new(office: Arc<Office>, mut gate: Gate, dialer: Dialer) -> Service {
         gate.expect(office.size() as usize);
-        Service { office, gate, contacts: Vec::new(), dialer, asked: BTreeMap::new(), cut_off: BTreeSet::new() }
+        let (contacts, asked, cut_off, looked) = (Vec::new(), BTreeMap::new(), BTreeSet::new(), Instant::now());
+        Service { office, gate, contacts, dialer, asked, cut_off, looked }
     }
 
     /// Makes the first contact; or why it can't be made.
@@ -76,6 +82,7 @@ impl Service {
     }
 
     fn add_contact(&mut self, rank: u32, connection: Connection) {
+        connection.keep_alive();
         self.contacts.push(Contact { connection, rank: Some(rank), since: Instant::now(), gone: false });
     }
 
@@ -213,7 +220,10 @@ impl Service {
     fn hear(&mut self, index: usize, note: Note) {
         let Some(rank) = self.contacts[index].rank else { return self.introduce(index, note) };
         match note {
-            Note::Ask => self.answer(index),
+            Note::Ask => {
+                self.answer(index);
+                self.look_at_sockets(Instant::now());
+            }
             Note::Report(report) => {
                 self.office.mirror(rank, &report);
             }
@@ -239,14 +249,15 @@ impl Service {
             Note::Contact { rank } => {
                 self.contacts[index].rank = Some(rank);
                 self.contacts[index].connection.read_exactly(false);
+                self.contacts[index].connection.keep_alive();
                 if self.office.has_ended() {
                     self.spread_abort(None);
                 }
             }
             Note::Data { rank, index: socket, turn } => {
                 self.contacts[index].gone = true;
-                match self.contacts[index].connection.share_socket() {
-                    Some(fd) => self.office.arrive(Arrived { rank, index: socket, turn, socket: fd }),
+                match self.contacts[index].connection.hand_over() {
+                    Some((fd, keys)) => self.office.arrive(Arrived { rank, index: socket, turn, socket: fd, keys }),
                     None => log::warn!("tcp: rank {rank} sent data before it was welcome"),
                 }
             }
@@ -273,8 +284,19 @@ impl Service {
         }
     }
 
+    /// A message that does not get through holds somebody up: this rank, or whoever asks.
+    fn look_at_sockets(&mut self, now: Instant) {
+        if now >= self.looked + LOOK_EVERY {
+            self.looked = now;
+            self.office.cut_stuck_sockets();
+        }
+    }
+
     /// Asks those that this rank waits for, one after the other, what they do.
     fn ask_around(&mut self, now: Instant) {
+        if self.office.wanted().is_some() {
+            self.look_at_sockets(now);
+        }
         let mut seen = vec![self.office.rank()];
         let mut next = self.office.wanted();
         while let Some(rank) = next.filter(|rank| *rank < self.office.size() && !seen.contains(rank)) {

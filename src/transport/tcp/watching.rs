@@ -2,29 +2,59 @@
 
 use super::links::TcpLinks;
 use crate::transport::{Abort, Blocked, Entered, Links, Trouble, Watch};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// How long the last bytes of a rank that has ended a call may take from its kernel to here.
+const LAST_MILE: Duration = Duration::from_secs(1);
 
 impl TcpLinks {
     /// Whether that rank has ended the call, and then takes in all that it sent for it.
-    fn look_whether_ended(&mut self, rank: u32, number: u64) {
+    pub(in crate::transport) fn look_whether_ended(&mut self, rank: u32, number: u64) {
         let ended = self.office.delivered(rank);
-        if number > 0 && ended >= number && !self.office.is_dialing(rank) {
+        if number > 0 && ended >= number && !self.office.is_dialing(rank) && self.has_waited(rank) {
             let _an_error_comes_again = self.advance_all();
             self.ended = (rank, ended);
         }
     }
 
-    /// A reason not to wait for that rank: somebody died, or it takes part no more.
-    fn gone(&self, rank: u32) -> Option<Trouble> {
+    /// Whether this rank has waited for the last of what that one has sent. Its kernel says that the bytes were taken; where a proxy is on the
+    /// way (a sidecar of a service mesh, an SSH tunnel), that is who took them.
+    fn has_waited(&mut self, rank: u32) -> bool {
+        match self.last_mile {
+            Some((awaited, since)) if awaited == rank => since.elapsed() >= LAST_MILE,
+            _ => {
+                self.last_mile = Some((rank, Instant::now()));
+                false
+            }
+        }
+    }
+
+    /// Why the communicator has ended.
+    pub(in crate::transport) fn reason(&self) -> Option<Abort> {
+        self.office.reason()
+    }
+
+    /// A rank that has died, or the one that is waited for if it takes part no more.
+    pub(in crate::transport) fn bereaved(&mut self, waits_for: Option<u32>) -> Option<Trouble> {
         if let Some((rank, how)) = self.office.lost() {
             return Some(Trouble::Lost { rank, how });
         }
-        if self.office.is_dialing(rank) {
-            return None;
+        let rank = waits_for.filter(|rank| !self.office.is_dialing(*rank))?;
+        if let Some(how) = self.office.status(rank).left() {
+            return self.has_waited(rank).then_some(Trouble::Lost { rank, how });
         }
-        let absent = || self.office.is_absent(rank).map(|how| Trouble::Lost { rank, how });
-        let left = || self.office.status(rank).left().map(|how| Trouble::Lost { rank, how });
-        left().or_else(absent)
+        let how = self.office.is_absent(rank)?;
+        // Who is not there any more may have said why before it went, and the service has yet to read that.
+        self.office.await_end();
+        Some(Trouble::Lost { rank, how })
+    }
+
+    /// A rank that does something else than this one under that number, as far as it was asked.
+    pub(in crate::transport) fn disagreement(&self, number: u64) -> Option<Trouble> {
+        let ours = self.office.status(self.rank()).call(number)?;
+        let theirs = self.others().filter_map(|rank| Some((rank, self.office.status(rank).call(number)?)));
+        let (rank, theirs) = { theirs }.find(|(_, theirs)| theirs.digest != ours.digest)?;
+        Some(Trouble::Disagreement { rank, theirs })
     }
 
     fn others(&self) -> impl Iterator<Item = u32> + use<> {
@@ -55,17 +85,16 @@ impl Watch for TcpLinks {
     }
 
     fn trouble(&mut self, number: u64, blocked: Blocked) -> Option<Trouble> {
-        let ended = self.office.reason().map(Trouble::Aborted).or_else(|| self.gone(blocked.rank()));
-        if ended.is_some() {
+        let ended = |links: &TcpLinks| links.reason().map(Trouble::Aborted);
+        // Whoever has ended the communicator leaves after that, perhaps just now.
+        let lost = ended(self).or_else(|| self.bereaved(Some(blocked.rank())));
+        if let Some(lost) = lost {
             // What was sent before is taken in, so that whoever asks sees all of it; an error of that comes again in the next poll.
             let _anything = self.advance_all();
-            return ended;
+            return ended(self).or(Some(lost));
         }
         self.look_whether_ended(blocked.rank(), number);
-        let ours = self.office.status(self.rank()).call(number)?;
-        let theirs = self.others().filter_map(|rank| Some((rank, self.office.status(rank).call(number)?)));
-        let (rank, theirs) = { theirs }.find(|(_, theirs)| theirs.digest != ours.digest)?;
-        Some(Trouble::Disagreement { rank, theirs })
+        self.disagreement(number)
     }
 
     fn entered(&self, rank: u32, number: u64) -> Option<Entered> {
@@ -91,6 +120,7 @@ impl Watch for TcpLinks {
     fn doze(&mut self, blocked: Blocked) {
         self.office.status(self.rank()).set_waiting_for(Some(blocked.rank()));
         self.office.wait_for(Some(blocked.rank()));
+        self.arm_queues();
     }
 
     fn sleep(&mut self, limit: Duration) {
@@ -100,16 +130,25 @@ impl Watch for TcpLinks {
         }
     }
 
+    fn nap(&mut self, blocked: Blocked) -> Option<Duration> {
+        let (ranks, processors) = self.crowd;
+        if ranks <= processors {
+            return None;
+        }
+        self.peers.get_mut(blocked.rank() as usize)?.as_mut()?.nap(matches!(blocked, Blocked::Slot(_)))
+    }
+
     fn rise(&mut self) {}
 
     fn go_on(&mut self) {
         self.office.status(self.rank()).set_waiting_for(None);
         self.office.wait_for(None);
+        self.last_mile = None;
     }
 
     fn abort(&mut self, abort: Abort) -> Abort {
         self.office.abort(&abort);
-        self.office.reason().unwrap_or(abort)
+        self.reason().unwrap_or(abort)
     }
 
     fn withdraw(&mut self) {}

@@ -2,3 +2,5 @@
 
 #[path = "../../../src/topo/graph/mod.rs"]
 pub mod graph;
+#[path = "../../../src/topo/site/mod.rs"]
+pub mod site;

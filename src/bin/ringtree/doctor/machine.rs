@@ -5,7 +5,8 @@ use crate::bytes::{bit_rate, human};
 use crate::settings::strangers;
 use ringtree::topo::detect::{Found, Limit};
 use ringtree::topo::graph::{Net, NetKind};
-use ringtree::{SETTINGS, wrong_settings};
+use ringtree::transport::verbs::Port;
+use ringtree::{Located, Protection, SETTINGS, wrong_settings};
 
 /// Less than this of locked memory is not enough for RDMA.
 const ENOUGH_LOCKED: u64 = 1 << 30;
@@ -47,6 +48,19 @@ fn networks(found: &Found) -> [Finding; 2] {
         false => list(devices),
     };
     [network, Finding::ok("rdma", rdma)]
+}
+
+/// Where this host is in its site. What can't be read at all is told with the other settings.
+pub(super) fn site(located: ringtree::Result<Located>) -> Option<Finding> {
+    let Located { location, from, complaint } = located.ok()?;
+    let advice = "ranks of several hosts go on as if all were in one rack";
+    Some(match complaint {
+        Some(complaint) => Finding::note("site", complaint, advice),
+        None if location.is_unknown() => {
+            Finding::ok("site", "nobody says which rack this host is in (RINGTREE_SITE, RINGTREE_LOCATION, Slurm)")
+        }
+        None => Finding::ok("site", format!("{location}, by {from}")),
+    })
 }
 
 fn counted(count: usize, what: &str) -> String {
@@ -282,16 +296,47 @@ fn tame(value: &str) -> String {
     value.chars().take(200).map(tamed).collect()
 }
 
-/// How ranks can reach each other.
-pub(super) fn transports() -> Vec<Finding> {
-    let later = |name| Finding::ok(name, "not in this version");
-    vec![
+/// How ranks can reach each other. `rdma`: the ports of RDMA devices, or why there can be none.
+pub(super) fn transports(rdma: Result<Vec<Port>, String>) -> Vec<Finding> {
+    let mut findings = vec![
         Finding::ok("transport local", "yes: threads of one process"),
         Finding::ok("transport shm", "yes: processes of one host"),
         Finding::ok("transport tcp", "yes: any hosts that reach each other"),
-        later("transport verbs"),
-        later("transport cuda"),
-    ]
+    ];
+    let name = "transport verbs";
+    match rdma {
+        Err(why) if why.contains(".so") => findings.push(Finding::note(
+            name,
+            why,
+            "ranks of other hosts are reached by TCP; RDMA needs the package libibverbs1, and ibverbs-providers for the device",
+        )),
+        Err(why) => findings.push(Finding::note(name, why, "ranks of other hosts are reached by TCP")),
+        Ok(ports) if ports.is_empty() => findings.push(Finding::ok(name, "no device that is wanted")),
+        Ok(ports) => findings.extend(ports.into_iter().map(|port| match port.ready {
+            Ok(how) => Finding::ok(name, format!("{}: {how}", tame(&port.name))),
+            Err(why) => Finding::note(name, format!("{}: {why}", tame(&port.name)), "it is not used"),
+        })),
+    }
+    findings.push(Finding::ok("transport cuda", "not in this version"));
+    findings
+}
+
+/// What is done to messages that go over a network. `has_rdma`: a device is ready.
+pub(super) fn protection(level: Protection, has_secret: bool, has_rdma: bool) -> Finding {
+    let name = "protection";
+    match level {
+        Protection::Plain => Finding::ok(name, "plain: the network is trusted (RINGTREE_PROTECTION)"),
+        Protection::Checksum => Finding::ok(name, "checksum: each message has a CRC-32C"),
+        Protection::Encrypted if !has_secret => Finding::note(
+            name,
+            "encrypted, and neither RINGTREE_SECRET nor RINGTREE_SECRET_FILE is set",
+            "a job whose id goes over a network refuses to start without one",
+        ),
+        Protection::Encrypted if has_rdma => {
+            Finding::note(name, "encrypted: RDMA is not used", "RINGTREE_PROTECTION=checksum uses it")
+        }
+        Protection::Encrypted => Finding::ok(name, "encrypted: AES-256-GCM, with keys from the job's secret"),
+    }
 }
 
 /// What could not be seen.
@@ -318,6 +363,32 @@ mod tests {
         found.limits.affinity = CpuSet::parse("0-3");
         found.limits.memory = Some(8 << 30);
         found
+    }
+
+    #[test]
+    fn ports_that_are_ready_and_those_that_are_not_are_told_with_the_reason() {
+        let port = |name: &str, ready: Result<&str, &str>| Port {
+            name: name.into(),
+            ready: ready.map(str::to_string).map_err(str::to_string),
+        };
+        let some = transports(Ok(vec![port("rxe0:1", Ok("RoCE v2, 10.0.0.5")), port("siw0", Err("it speaks iWARP"))]));
+        let verbs: Vec<&Finding> = some.iter().filter(|finding| finding.name == "transport verbs").collect();
+        assert_eq!(verbs.iter().map(|finding| finding.level).collect::<Vec<_>>(), [Level::Ok, Level::Note]);
+        assert!(verbs[1].what.contains("siw0: it speaks iWARP"));
+        let none = transports(Err("libibverbs.so.1 can't be opened".into()));
+        assert_eq!(level(&none, "transport verbs"), Level::Note);
+        let advice = |finding: &Finding| finding.advice.contains("libibverbs1");
+        assert!(none.iter().any(advice), "it says what to install");
+    }
+
+    #[test]
+    fn what_encryption_needs_and_what_it_does_without_are_noted() {
+        assert_eq!(protection(Protection::Plain, false, true).level, Level::Ok);
+        assert_eq!(protection(Protection::Encrypted, true, false).level, Level::Ok);
+        let open = protection(Protection::Encrypted, false, false);
+        assert!(open.level == Level::Note && open.what.contains("RINGTREE_SECRET_FILE"), "{open:?}");
+        let idle = protection(Protection::Encrypted, true, true);
+        assert!(idle.level == Level::Note && idle.what.contains("RDMA is not used"), "{idle:?}");
     }
 
     fn level(findings: &[Finding], name: &str) -> Level {
@@ -390,6 +461,19 @@ mod tests {
         assert!(text.contains("torchrun: RANK=3"));
         assert!(!text.contains("hush") && !text.contains('\x1b'), "{text}");
         assert!(environment(|_| None)[0].what.contains("ringtree run"));
+    }
+
+    #[test]
+    fn the_site_is_told_with_whoever_says_so() {
+        let says = |pairs: &[(&str, &str)]| {
+            site(ringtree::locate(|name| {
+                pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| value.to_string())
+            }))
+        };
+        let known = says(&[("RINGTREE_LOCATION", "pod1/rack3")]).unwrap();
+        assert_eq!((known.level, &known.what[..]), (Level::Ok, "pod1/rack3, by RINGTREE_LOCATION"));
+        assert_eq!(says(&[("RINGTREE_LOCATION_FROM", "RACK")]).unwrap().level, Level::Note);
+        assert!(says(&[]).unwrap().what.contains("RINGTREE_SITE") && says(&[("RINGTREE_LOCATION", "a b")]).is_none());
     }
 
     #[test]

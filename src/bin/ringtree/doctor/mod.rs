@@ -14,7 +14,10 @@ use crate::terminal::{Paint, print};
 use crate::{Failure, Outcome};
 use clap::Args;
 use finding::Level;
+use ringtree::boot::BootConfig;
 use ringtree::topo::detect::detect;
+use ringtree::transport::verbs::{Port, ports};
+use ringtree::{Config, Protection};
 use std::path::Path;
 
 /// Say what this machine offers, what limits it, and what to do about it
@@ -38,6 +41,11 @@ pub(crate) struct Options {
     probe: Option<String>,
 }
 
+/// The ports of RDMA devices; or why there can be none.
+fn rdma_ports() -> Result<Vec<Port>, String> {
+    ports(&BootConfig::from_env().map_err(|error| error.to_string())?)
+}
+
 pub(crate) fn main(options: &Options) -> Outcome {
     if let Some(role) = &options.probe {
         return probes::be_the_other_process(role);
@@ -50,8 +58,16 @@ pub(crate) fn main(options: &Options) -> Outcome {
     let mut findings = machine::findings(&found);
     findings.extend(probes::findings(found.limits.ptrace_scope));
     findings.extend(machine::environment(|name| std::env::var(name).ok()));
+    findings.extend(machine::site(ringtree::locate(|name| std::env::var(name).ok())));
     findings.extend(machine::unknown(crate::settings::names()));
-    findings.extend(machine::transports());
+    let ports = rdma_ports();
+    let has_rdma = ports.as_ref().is_ok_and(|ports| ports.iter().any(|port| port.ready.is_ok()));
+    // Settings that make no sense have lines of their own.
+    let settings = Config::from_variables(|name| std::env::var(name).ok());
+    let protection = settings.map_or(Protection::Plain, |config| config.protection);
+    let has_secret = BootConfig::from_env().is_ok_and(|config| config.secret.is_some());
+    findings.push(machine::protection(protection, has_secret, has_rdma));
+    findings.extend(machine::transports(ports));
     findings.extend(machine::unseen(&found));
     if options.json {
         let host = found.host.to_string();

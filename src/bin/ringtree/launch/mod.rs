@@ -17,7 +17,7 @@ mod child;
 mod lines;
 mod watch;
 
-use crate::Failure;
+use crate::{Failure, Outcome};
 use std::ffi::OsString;
 use std::time::Duration;
 
@@ -82,6 +82,17 @@ pub(crate) fn launch(job: &Job) -> Result<u8, Failure> {
     watch::Watch::new(job, children, signals)
         .run()
         .map_err(|error| Failure::Failed(format!("watching the ranks: {error}")))
+}
+
+/// Starts this very program as the ranks of a job, with these arguments.
+pub(crate) fn launch_self(ranks: u32, args: Vec<OsString>) -> Outcome {
+    let program =
+        std::env::current_exe().map_err(|error| Failure::Failed(format!("this program can't find itself: {error}")))?;
+    let (program, output, grace) = (program.into_os_string(), Output::Direct, Duration::from_secs(5));
+    match launch(&Job { program, args, ranks, output, grace })? {
+        0 => Ok(()),
+        code => Err(Failure::Said(code)),
+    }
 }
 
 /// The job's unique id, in hexadecimal, for RINGTREE_ID. This process serves the ranks' meeting.

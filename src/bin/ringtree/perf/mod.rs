@@ -28,6 +28,9 @@ mod sizes;
 mod table;
 
 pub(crate) use options::Options;
+pub(crate) use rank::Rank;
+pub(crate) use ranks::bind;
+pub(crate) use row::Case;
 
 use crate::terminal::{Paint, Progress, bar, print};
 use crate::{Failure, Outcome};
@@ -40,7 +43,7 @@ pub(crate) fn main(options: &Options) -> Outcome {
     }
     if let Some(path) = &options.plot {
         is_a_picture(path)?;
-        try_to_write(path)?;
+        try_to_write("--plot", path)?;
     }
     let Some(path) = &options.from else { return ranks::run(options) };
     let mut source = measure::from_file(path, options.kind)?;
@@ -133,12 +136,12 @@ fn is_a_picture(path: &Path) -> Outcome {
     }
 }
 
-/// Refuses a place for the picture before anything is measured, not after. A file that is there stays as it is.
-fn try_to_write(path: &Path) -> Outcome {
+/// Refuses a place for what comes out before anything is measured, not after. A file that is there stays as it is.
+pub(crate) fn try_to_write(option: &str, path: &Path) -> Outcome {
     let existed = path.exists();
     std::fs::OpenOptions::new().append(true).create(true).open(path).map_err(|error| {
         Failure::Usage(format!(
-            "--plot {} can't be written: {error}\n  Name a file in a directory that you may write to",
+            "{option} {} can't be written: {error}\n  Name a file in a directory that you may write to",
             path.display()
         ))
     })?;

@@ -8,7 +8,7 @@ use crate::values::{
     Many, Named, Wish, algorithm_or_auto, at_least, dtypes, named, ranks, reductions, transport, whole,
 };
 use clap::Args;
-use ringtree::{DataType, Reduction, Transport};
+use ringtree::{Collective, DataType, Reduction, Transport};
 use std::path::PathBuf;
 
 /// More sizes than this are a slip of the pen.
@@ -145,6 +145,26 @@ fn seconds(text: &str) -> Result<f64, String> {
 }
 
 impl Options {
+    /// Calls for about so many seconds a case, unchecked.
+    pub(crate) fn unchecked(seconds: f64) -> Options {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            options: Options,
+        }
+        let seconds = seconds.to_string();
+        let line: Line = clap::Parser::parse_from(["perf", "all_reduce", "--check", "0", "--min-time", &seconds]);
+        line.options
+    }
+
+    /// The case of a collective of f32 of about so many bytes.
+    pub(crate) fn case(collective: Collective, ranks: u32, bytes: u64) -> Case {
+        let kind = Kind::Collective(collective);
+        let count = elements(kind, bytes, DataType::F32.size() as u64, u64::from(ranks));
+        let reduction = collective.reduces().then_some(Reduction::Sum);
+        Case { kind, ranks, bytes, count, dtype: DataType::F32, reduction, root: collective.has_root().then_some(0) }
+    }
+
     /// How many ranks are started, where no launcher has done so.
     pub(super) fn ranks(&self) -> u32 {
         self.threads.flatten().unwrap_or(self.ranks)

@@ -41,7 +41,7 @@ impl Memory {
 }
 
 /// One rank with its buffers.
-pub(super) struct Rank<'a> {
+pub(crate) struct Rank<'a> {
     on: On<'a>,
     options: &'a Options,
     first: Memory,
@@ -78,7 +78,7 @@ struct Shape<'s, T> {
 }
 
 impl<'a> Rank<'a> {
-    pub(super) fn new(
+    pub(crate) fn new(
         own: &'a Communicator,
         measured: &'a Communicator,
         options: &'a Options,
@@ -94,8 +94,13 @@ impl<'a> Rank<'a> {
         Ok(rank)
     }
 
+    /// Measures on that communicator from now on.
+    pub(crate) fn turn_to(&mut self, measured: &'a Communicator) {
+        self.on.measured = measured;
+    }
+
     /// Measures a case; nothing where the collective has no such form.
-    pub(super) fn measure(&mut self, case: &Case, in_place: bool) -> Result<Option<Timing>> {
+    pub(crate) fn measure(&mut self, case: &Case, in_place: bool) -> Result<Option<Timing>> {
         let exists = match case.kind {
             Kind::Collective(Collective::AllToAll) | Kind::SendRecv => !in_place,
             Kind::Collective(Collective::Gather | Collective::Scatter) => !in_place,

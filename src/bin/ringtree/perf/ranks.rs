@@ -5,13 +5,12 @@ use super::options::Options;
 use super::rank::Rank;
 use super::row::{Case, Kind, Row};
 use super::{Report, finish};
-use crate::launch::{self, Job, Output};
+use crate::launch;
 use crate::{Failure, Outcome};
 use ringtree::boot::detect;
 use ringtree::plan::{Algorithm, Plan, Tuning, World};
 use ringtree::types::Call;
 use ringtree::{Communicator, Config, Reduction};
-use std::time::Duration;
 
 /// Measures in the way that the options and the environment ask for.
 pub(super) fn run(options: &Options) -> Outcome {
@@ -43,19 +42,7 @@ fn config(options: &Options) -> Result<Config, Failure> {
 fn processes(options: &Options, forced: Option<Algorithm>) -> Outcome {
     // Nonsense is refused once, not by every rank.
     refuse(&options.cases(options.ranks())?, forced)?;
-    let program =
-        std::env::current_exe().map_err(|error| Failure::Failed(format!("this program can't find itself: {error}")))?;
-    let job = Job {
-        program: program.into_os_string(),
-        args: std::env::args_os().skip(1).collect(),
-        ranks: options.ranks(),
-        output: Output::Direct,
-        grace: Duration::from_secs(5),
-    };
-    match launch::launch(&job)? {
-        0 => Ok(()),
-        code => Err(Failure::Said(code)),
-    }
+    launch::launch_self(options.ranks(), std::env::args_os().skip(1).collect())
 }
 
 /// Refuses an algorithm that can't do what is to be measured. Which domains the ranks will be in, and so whether there is a hierarchy, only
@@ -142,7 +129,7 @@ impl Source for Measuring<'_> {
 }
 
 /// Gives each rank a processor of its own, round robin, where nobody has bound it yet: what MPI's launchers do as well.
-fn bind(rank: usize) {
+pub(crate) fn bind(rank: usize) {
     use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
     use nix::unistd::Pid;
     let this = Pid::from_raw(0);

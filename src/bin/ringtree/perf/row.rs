@@ -7,7 +7,7 @@ use std::fmt;
 
 /// What is called: a collective, or a send to the next rank and a receive from the one before at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Collective(Collective),
     SendRecv,
 }
@@ -55,26 +55,26 @@ impl fmt::Display for Kind {
 
 /// One thing to measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Case {
-    pub(super) kind: Kind,
-    pub(super) ranks: u32,
+pub(crate) struct Case {
+    pub(crate) kind: Kind,
+    pub(crate) ranks: u32,
     /// The size that was asked for.
-    pub(super) bytes: u64,
+    pub(crate) bytes: u64,
     /// Elements of the call; see [`super::sizes::elements`].
-    pub(super) count: u64,
-    pub(super) dtype: DataType,
+    pub(crate) count: u64,
+    pub(crate) dtype: DataType,
     /// Nothing where nothing is reduced.
-    pub(super) reduction: Option<Reduction>,
+    pub(crate) reduction: Option<Reduction>,
     /// Nothing where there is no root.
-    pub(super) root: Option<u32>,
+    pub(crate) root: Option<u32>,
 }
 
 /// What came out. Times are those of one call, in microseconds, of the slowest rank.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Timing {
+pub(crate) struct Timing {
     /// Median over the batches.
-    pub(super) median: f64,
-    pub(super) min: f64,
+    pub(crate) median: f64,
+    pub(crate) min: f64,
     pub(super) p99: f64,
     /// Calls in all batches together.
     pub(super) iterations: u64,

@@ -4,28 +4,38 @@
 //! |---|---|
 //! | `words` | a step as a sentence |
 //! | `diagram` | the space-time picture |
+//! | `site` | ranks on hosts of a site |
 
 mod diagram;
+mod site;
 mod words;
 
 use crate::bytes::{self, human};
 use crate::terminal::{Paint, print};
-use crate::values::{MOST_RANKS, Wish, algorithm_or_auto, at_least, collective, dtype, ranks, reduction, whole};
+use crate::values::{self, MOST_RANKS, Wish, algorithm_or_auto, at_least, collective, dtype, ranks, reduction, whole};
 use crate::{Failure, Outcome};
 use clap::{Args, ValueEnum};
-use ringtree::plan::{Plan, Tuning, World};
+use ringtree::plan::{Medium, Plan, Tuning, World};
 use ringtree::sim::{Fabric, MOST_WORK, history, predict};
 use ringtree::types::Call;
-use ringtree::{Collective, Config, DataType, Domains, Fetch, Reduction};
+use ringtree::{Collective, Config, DataType, Domains, Fetch, Reduction, Transport, read_site};
 use serde_json::{Value, json};
+use site::OnSite;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 /// Steps of a rank that are printed without --all.
 const FIRST_STEPS: u64 = 40;
 /// The settings of a job that a plan depends on.
-const HEEDED: [&str; 5] =
-    ["RINGTREE_ALGORITHM", "RINGTREE_CHUNK", "RINGTREE_REPRODUCIBLE", "RINGTREE_DOMAINS", "RINGTREE_FETCH"];
+const HEEDED: [&str; 7] = [
+    "RINGTREE_ALGORITHM",
+    "RINGTREE_CHUNK",
+    "RINGTREE_REPRODUCIBLE",
+    "RINGTREE_DOMAINS",
+    "RINGTREE_FETCH",
+    "RINGTREE_TRANSPORT",
+    "RINGTREE_PROFILE",
+];
 /// Steps and messages that a picture is made from.
 const MOST_DRAWN: usize = 2_000_000;
 
@@ -35,6 +45,7 @@ Examples:
   ringtree plan all_reduce -g 8 -b 1M --svg plan.svg         with a space-time picture; open it in a browser
   ringtree plan all_gather -g 8 --algorithm ring --rank 3    one rank of a ring
   ringtree plan all_reduce --domains 4,4 --fabric cluster    two hosts of four ranks
+  ringtree plan all_reduce --site site.txt --fabric cluster  the hosts of a site's file, rack by rack
 
 Nothing is measured or started: a plan is data, and times are predictions of a model.";
 
@@ -66,6 +77,12 @@ pub(crate) struct Options {
     /// Sizes of the domains (caches, NUMA nodes, hosts) that ranks share, as 4,4 (RINGTREE_DOMAINS of a real job); in place of -g
     #[arg(long, value_name = "N,N,...", value_delimiter = ',', value_parser = ranks)]
     domains: Vec<u32>,
+    /// Ranks are on the hosts that this file has (RINGTREE_SITE of a real job), as many on each as --domains says, else one a rail
+    #[arg(long, value_name = "FILE", conflicts_with = "ranks")]
+    site: Option<PathBuf>,
+    /// On these hosts of the site, in this order, as node[3,1],node7 [default: all of them]
+    #[arg(long, value_name = "LIST", requires = "site")]
+    hosts: Option<String>,
     /// At most so many channels
     #[arg(long, value_name = "N", value_parser = at_least(1u32))]
     channels: Option<u32>,
@@ -87,6 +104,10 @@ pub(crate) struct Options {
     /// What the picture and the simulated time are based on
     #[arg(long, value_enum, default_value_t = FabricName::Host)]
     fabric: FabricName,
+    /// What the ranks of a domain talk over: tcp or verbs, anything else is memory [default: RINGTREE_TRANSPORT]; between hosts
+    /// (--fabric cluster) it is tcp
+    #[arg(long, value_name = "TRANSPORT", value_parser = values::transport())]
+    transport: Option<Transport>,
     /// Print this rank only
     #[arg(long, value_name = "RANK", value_parser = whole(0..=MOST_RANKS - 1))]
     rank: Option<u32>,
@@ -146,6 +167,18 @@ impl Options {
         }
     }
 
+    /// The world, and what there is to say about its order.
+    fn world_on_site(&self, config: &Config) -> Result<(World, Option<String>), Failure> {
+        let Some(path) = &self.site else { return Ok((self.world(config)?, None)) };
+        let sizes: &[u32] = match &config.domains {
+            Domains::Sizes(sizes) if self.domains.is_empty() => sizes,
+            _ => &self.domains,
+        };
+        let read = read_site(path).map_err(|error| Failure::Failed(error.to_string()))?;
+        let OnSite { world, words } = site::on_site(&read, self.hosts.as_deref(), sizes)?;
+        Ok((world, Some(words)))
+    }
+
     fn call(&self, world: &World) -> Call {
         let blocks = if self.collective.has_blocks() { world.size() as u64 } else { 1 };
         let count = match self.collective {
@@ -162,6 +195,10 @@ impl Options {
             u32::try_from(chunk)
                 .map_err(|_| Failure::Usage("--chunk is too large: a message has less than 4 GiB".to_string()))
         });
+        let inside = match self.transport.unwrap_or(config.transport) {
+            Transport::Tcp | Transport::Verbs => Medium::Loopback,
+            _ => Medium::Memory,
+        };
         let fetched = if let Fetch::From(bytes) = config.fetch { Some(bytes) } else { None };
         Ok(Tuning {
             algorithm: self.algorithm.map_or(config.algorithm, |wish| wish.0),
@@ -171,13 +208,16 @@ impl Options {
             windows: self.windows,
             fetch_from: self.fetch_from.or(fetched).unwrap_or(0),
             cores: self.cores,
+            inside,
+            between: if matches!(self.fabric, FabricName::Cluster) { Medium::Network } else { inside },
+            costs: config.costs.clone(),
         })
     }
 }
 
 pub(crate) fn main(options: &Options) -> Outcome {
     let config = Config::from_env().map_err(|error| Failure::Usage(error.to_string()))?;
-    let world = options.world(&config)?;
+    let (world, order) = options.world_on_site(&config)?;
     if let Some(rank) = options.rank.filter(|&rank| rank >= world.size()) {
         return Err(Failure::Usage(format!("there is no rank {rank}: ranks go from 0 to {}", world.size() - 1)));
     }
@@ -193,6 +233,7 @@ pub(crate) fn main(options: &Options) -> Outcome {
     }
     let mut out = String::new();
     summary(&mut out, &plan, &tuning);
+    order.iter().for_each(|words| out.push_str(&format!("{words}\n")));
     let set = |name: &&str| std::env::var(name).ok().map(|value| format!("{name}={value}"));
     let environment: Vec<String> = HEEDED.iter().filter_map(set).collect();
     if !environment.is_empty() {

@@ -13,6 +13,11 @@ pub(super) enum What {
     Nic(u32),
     Net,
     Function,
+    /// Of hosts in a site; whether this host is in it.
+    Group {
+        own: bool,
+    },
+    Hosts,
 }
 
 /// An entry: what is below it follows, one level deeper.

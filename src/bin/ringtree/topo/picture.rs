@@ -38,6 +38,19 @@ pub(super) fn draw(hosts: &[Host]) -> String {
     svg.finish("Hosts: nodes, caches, PCI functions, GPUs and network interfaces")
 }
 
+/// The groups of a site within each other, and the hosts of each.
+pub(super) fn draw_groups(title: &str, entries: &[Entry]) -> String {
+    let mut svg = Svg::new(WORDS + 2.0 * SIDE, HEAD + ROW * entries.len() as f64 + FOOT);
+    svg.heading((SIDE, 30.0), 18.0, title);
+    let legend = "Groups in the order in which rings visit them, and their hosts.";
+    svg.text((SIDE, 50.0), (12.0, colour::GREY), Anchor::Start, legend);
+    for (row, entry) in entries.iter().enumerate() {
+        connect(&mut svg, HEAD, entries, row);
+        put(&mut svg, (SIDE + INDENT * entry.depth as f64, HEAD + ROW * row as f64), entry);
+    }
+    svg.finish("A site: racks, pods and their hosts")
+}
+
 fn draw_host(svg: &mut Svg, host: &Host, entries: &[Entry], top: f64) {
     let name = if host.name.is_empty() { "A host" } else { &host.name };
     svg.heading((SIDE, top + 30.0), 18.0, name);
@@ -85,9 +98,9 @@ fn pairs(host: &Host) -> Vec<(usize, usize)> {
 fn put(svg: &mut Svg, (x, y): (f64, f64), entry: &Entry) {
     let fill = match entry.what {
         What::Node => colour::INK,
-        What::Cache => colour::SKY,
-        What::Switch => colour::GREY,
-        What::Gpu(_) => colour::GREEN,
+        What::Cache | What::Hosts => colour::SKY,
+        What::Switch | What::Group { own: false } => colour::GREY,
+        What::Gpu(_) | What::Group { own: true } => colour::GREEN,
         What::Nic(_) => colour::ORANGE,
         What::Net => colour::VERMILION,
         What::Function => colour::FAINT,

@@ -20,7 +20,7 @@ pub(super) fn tree(host: &Host, paint: Paint) -> String {
             What::Node => paint.bold(text),
             What::Gpu(_) | What::Nic(_) => paint.green(text),
             What::Switch | What::Cache | What::Function => paint.dim(text),
-            What::Net => text.clone(),
+            What::Net | What::Group { .. } | What::Hosts => text.clone(),
         };
         let _ = writeln!(out, "{}{text}", rails(&entries, at));
     }
@@ -28,7 +28,7 @@ pub(super) fn tree(host: &Host, paint: Paint) -> String {
 }
 
 /// What stands before an entry: for each level above it whether more comes on that level.
-fn rails(entries: &[Entry], at: usize) -> String {
+pub(super) fn rails(entries: &[Entry], at: usize) -> String {
     let depth = entries[at].depth;
     let more = |level: usize| {
         let next = entries[at + 1..].iter().find(|entry| entry.depth <= level);

@@ -1,0 +1,61 @@
+//! Latency and bandwidth of messages between two ranks: `ringtree run -g 2 -- ping_pong [BYTES] [ROUNDS]`.
+//!
+//! Latency is half of the time of a message to and fro; bandwidth is that of groups of sixteen messages in one direction.
+
+use ringtree::{Communicator, Result};
+use std::time::Instant;
+
+/// Messages of a group.
+const TOGETHER: usize = 16;
+
+fn main() -> Result<()> {
+    let mut numbers = std::env::args().skip(1).map(|text| text.parse::<usize>().expect("a number"));
+    let (bytes, rounds) = (numbers.next().unwrap_or(8), numbers.next().unwrap_or(1000));
+    let comm = Communicator::from_env()?;
+    let (first, other) = (comm.rank() == 0, 1 - comm.rank());
+    let mut data = vec![1u8; bytes];
+    let mut half = f64::INFINITY;
+    for _ in 0..5 {
+        comm.barrier()?;
+        let began = Instant::now();
+        for _ in 0..rounds {
+            if first {
+                comm.send(&data, other)?;
+                comm.recv(&mut data, other)?;
+            } else {
+                comm.recv(&mut data, other)?;
+                comm.send(&data, other)?;
+            }
+        }
+        half = half.min(began.elapsed().as_secs_f64() / rounds as f64 / 2.0);
+    }
+    let mut together = vec![1u8; bytes * TOGETHER];
+    let groups = rounds.div_ceil(TOGETHER);
+    let mut rate = 0f64;
+    for _ in 0..5 {
+        comm.barrier()?;
+        let began = Instant::now();
+        for _ in 0..groups {
+            let mut group = comm.group();
+            for message in together.chunks_exact_mut(bytes) {
+                if first {
+                    group.send(message, other)?
+                } else {
+                    group.recv(message, other)?
+                };
+            }
+            group.run()?;
+        }
+        // The last message has come when the other says so.
+        if first {
+            comm.recv(&mut [0u8], other)?
+        } else {
+            comm.send(&[0u8], other)?
+        }
+        rate = rate.max((together.len() * groups) as f64 / began.elapsed().as_secs_f64());
+    }
+    if first {
+        println!("{bytes} bytes: half a round trip {:.2} us, one way {:.1} MB/s", half * 1e6, rate / 1e6);
+    }
+    Ok(())
+}

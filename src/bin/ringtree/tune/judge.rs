@@ -19,7 +19,7 @@ pub(super) fn choice(measured: &Measured, costs: &Arc<Costs>) -> Option<Choice> 
     let cell = &measured.cell;
     let tuning = Tuning { costs: Some(costs.clone()), ..cell.tuning.clone() };
     let algorithm = Plan::new(&cell.world(), &cell.call(), &tuning).ok()?.algorithm();
-    Some(Choice { algorithm, ratio: measured.time(algorithm)? / measured.best().1 })
+    Some(Choice { algorithm, ratio: measured.ratio(algorithm)? })
 }
 
 /// How good all choices are together.

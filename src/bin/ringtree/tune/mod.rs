@@ -188,6 +188,11 @@ fn check(all: &[Measured], costs: &Arc<Costs>) -> Outcome {
     print(&table(all, &[("the costs in use", costs.clone())]));
     let verdict = Verdict::of(all, costs);
     print(&format!("\nChoices: {verdict}\n"));
+    let missed: Vec<Measured> =
+        all.iter().filter(|cell| choice(cell, costs).is_some_and(|choice| choice.ratio > GOOD)).cloned().collect();
+    if !missed.is_empty() {
+        print(&format!("\nBeyond 10 %:\n{}", table(&missed, &[("the costs in use", costs.clone())])));
+    }
     if verdict.is_good() {
         return Ok(());
     }

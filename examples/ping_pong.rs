@@ -1,6 +1,7 @@
 //! Latency and bandwidth of messages between two ranks: `ringtree run -g 2 -- ping_pong [BYTES] [ROUNDS]`.
 //!
-//! Latency is half of the time of a message to and fro; bandwidth is that of groups of sixteen messages in one direction.
+//! Latency is half of the time of a message to and fro; bandwidth is that of groups of sixteen messages in one direction. Both are those of the
+//! median of five repetitions.
 
 use ringtree::{Communicator, Result};
 use std::time::Instant;
@@ -8,14 +9,22 @@ use std::time::Instant;
 /// Messages of a group.
 const TOGETHER: usize = 16;
 
+/// Repetitions of each measurement.
+const REPETITIONS: usize = 5;
+
+fn median(mut values: [f64; REPETITIONS]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[REPETITIONS / 2]
+}
+
 fn main() -> Result<()> {
     let mut numbers = std::env::args().skip(1).map(|text| text.parse::<usize>().expect("a number"));
     let (bytes, rounds) = (numbers.next().unwrap_or(8), numbers.next().unwrap_or(1000));
     let comm = Communicator::from_env()?;
     let (first, other) = (comm.rank() == 0, 1 - comm.rank());
     let mut data = vec![1u8; bytes];
-    let mut half = f64::INFINITY;
-    for _ in 0..5 {
+    let mut halves = [0.0; REPETITIONS];
+    for half in &mut halves {
         comm.barrier()?;
         let began = Instant::now();
         for _ in 0..rounds {
@@ -27,12 +36,12 @@ fn main() -> Result<()> {
                 comm.send(&data, other)?;
             }
         }
-        half = half.min(began.elapsed().as_secs_f64() / rounds as f64 / 2.0);
+        *half = began.elapsed().as_secs_f64() / rounds as f64 / 2.0;
     }
     let mut together = vec![1u8; bytes * TOGETHER];
     let groups = rounds.div_ceil(TOGETHER);
-    let mut rate = 0f64;
-    for _ in 0..5 {
+    let mut rates = [0.0; REPETITIONS];
+    for rate in &mut rates {
         comm.barrier()?;
         let began = Instant::now();
         for _ in 0..groups {
@@ -52,9 +61,10 @@ fn main() -> Result<()> {
         } else {
             comm.send(&[0u8], other)?
         }
-        rate = rate.max((together.len() * groups) as f64 / began.elapsed().as_secs_f64());
+        *rate = (together.len() * groups) as f64 / began.elapsed().as_secs_f64();
     }
     if first {
+        let (half, rate) = (median(halves), median(rates));
         println!("{bytes} bytes: half a round trip {:.2} us, one way {:.1} MB/s", half * 1e6, rate / 1e6);
     }
     Ok(())

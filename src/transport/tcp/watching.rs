@@ -1,6 +1,6 @@
 //! Noticing those that are gone and those that do something else. The service asks; here is looked at what it knows.
 
-use super::links::TcpLinks;
+use super::links::{LOOKS_OF_A_NAP, TcpLinks};
 use crate::transport::{Abort, Blocked, Entered, Links, Trouble, Watch};
 use std::time::{Duration, Instant};
 
@@ -135,7 +135,10 @@ impl Watch for TcpLinks {
         if ranks <= processors {
             return None;
         }
-        self.peers.get_mut(blocked.rank() as usize)?.as_mut()?.nap(matches!(blocked, Blocked::Slot(_)))
+        let peer = self.peers.get_mut(blocked.rank() as usize)?.as_mut()?;
+        let nap = peer.nap(matches!(blocked, Blocked::Slot(_)))?;
+        peer.unlooked = peer.unlooked.saturating_add(LOOKS_OF_A_NAP);
+        Some(nap)
     }
 
     fn rise(&mut self) {}

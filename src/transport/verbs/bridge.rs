@@ -116,7 +116,7 @@ impl Bridge {
         let Some(came) = self.queue.next().map_err(|lost| lost.0)? else { return Ok(None) };
         // SAFETY: a message that has come has so many bytes, and its sender leaves them alone until it hears that they were taken.
         let payload = unsafe { std::slice::from_raw_parts(came.bytes(), came.len) }[HEAD..].to_vec();
-        self.queue.recycle().map_err(|lost| lost.0)?;
+        self.queue.recycle(came).map_err(|lost| lost.0)?;
         Ok(Some(payload))
     }
 }

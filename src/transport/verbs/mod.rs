@@ -13,6 +13,7 @@
 //! | `nic` | ports that are ready, and why others are not |
 //! | `offer` | what two ranks tell each other to join their queues |
 //! | `queue` | one queue pair as a carrier of messages |
+//! | `run` | several messages in one write |
 //! | `bridge` | a queue whose other end is a queue pair of the `ibverbs` crate (feature `ibverbs`) |
 //!
 //! A rank lets each other one write to the slots of their queue and to nothing else: a message goes into a slot, and from there to its place.
@@ -25,6 +26,7 @@ mod gid;
 mod nic;
 pub(crate) mod offer;
 pub(super) mod queue;
+mod run;
 
 #[doc(hidden)]
 pub use crate::sys::verbs::abi::layout;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   here:     │slot│slot│slot│…      a message is put together in a slot; it is free again when a later request is done
-//!               │ write with immediate: the message's number
+//!               │ write with immediate: the message's number (several messages in one write: `run`)
 //!               ▼
 //!   there:    │slot│slot│slot│…      the slot of the same number; free again as soon as its message is in its place
 //!
@@ -18,6 +18,7 @@
 
 use super::Nic;
 use super::offer::Offer;
+use super::run::Layout;
 use crate::boot::host::random;
 use crate::sys::verbs::abi::number::{
     SEND_INLINE, SEND_SIGNALED, WC_RECV, WC_RECV_WITH_IMMEDIATE, WR_WRITE_WITH_IMMEDIATE,
@@ -82,6 +83,8 @@ impl From<Errno> for Lost {
 pub(crate) struct Came {
     at: *const u8,
     pub(crate) len: usize,
+    /// It is the last one of its write.
+    ends: bool,
 }
 
 impl Came {
@@ -101,11 +104,7 @@ pub(crate) struct Queue<P> {
     pub(crate) index: u8,
     pub(crate) attempt: u32,
     first: u32,
-    depth: u32,
-    /// Bytes before a payload.
-    header: usize,
-    /// Bytes of a slot, header included.
-    slot: usize,
+    layout: Layout,
     out: Region,
     into: Region,
     /// Where the other end's slots begin, and the key to them.
@@ -137,13 +136,12 @@ impl<P: Copy> Queue<P> {
         (header, most): (usize, usize),
     ) -> Result<(Queue<P>, Offer), Errno> {
         let depth = if index == 0 { SMALL_DEPTH } else { LONG_DEPTH };
-        let header = header + NEWS;
-        let slot = (header + most).next_multiple_of(64);
+        let layout = Layout::new(depth, header + NEWS, most);
         let wish = Wish { sends: depth, receives: depth, inline: INLINE };
         // A domain of its own: nobody but the other end of this pair can write to its slots, whatever keys somebody guesses.
         let domain = Domain::new(&nic.device)?;
         let pair = QueuePair::new(&domain, channel, nic.port, wish)?;
-        let bytes = slot * depth as usize;
+        let bytes = layout.slot * depth as usize;
         let (out, into) = (Region::new(&domain, bytes, Grant::Nothing)?, Region::new(&domain, bytes, Grant::Write)?);
         let first = random::<4>().map_or(1, u32::from_le_bytes) & 0xff_ffff;
         let gid = nic.gid.as_ref().map(|gid| gid.gid);
@@ -155,9 +153,7 @@ impl<P: Copy> Queue<P> {
             index,
             attempt,
             first,
-            depth,
-            header,
-            slot,
+            layout,
             out,
             into,
             theirs: (0, 0),
@@ -179,11 +175,11 @@ impl<P: Copy> Queue<P> {
 
     /// Message `number` may come. One that is sent, as programs do that know nothing of slots, goes to its slot too.
     fn expect(&mut self, number: u32) -> Result<(), Errno> {
-        let at = (number % self.depth) as usize * self.slot;
-        let piece =
-            Piece { addr: self.into.base() as u64 + at as u64, length: self.slot as u32, lkey: self.into.key() };
+        let at = self.layout.at(number.into());
+        let addr = self.into.base() as u64 + at as u64;
+        let piece = Piece { addr, length: self.layout.slot as u32, lkey: self.into.key() };
         // SAFETY: the slot lies in the region, which goes after the pair. The message that was in it has been taken.
-        unsafe { self.pair.expect_message(RECEIVED, piece) }
+        unsafe { self.pair.expect_message(RECEIVED | at as u64, piece) }
     }
 
     /// Joins this end to the other one, as it has told.
@@ -211,7 +207,7 @@ impl<P: Copy> Queue<P> {
 
     /// Bytes before a payload.
     pub(crate) fn header(&self) -> usize {
-        self.header
+        self.layout.header
     }
 
     /// Whether the other end's offer is still awaited.
@@ -238,12 +234,12 @@ impl<P: Copy> Queue<P> {
     /// Bytes of a slot.
     #[cfg(feature = "ibverbs")]
     pub(crate) fn slot(&self) -> usize {
-        self.slot
+        self.layout.slot
     }
 
     /// Messages that may be under way.
     pub(crate) fn depth(&self) -> u32 {
-        self.depth
+        self.layout.depth
     }
 
     /// Messages that the device has yet to bring to the other end.
@@ -258,13 +254,13 @@ impl<P: Copy> Queue<P> {
 
     /// Whether a message may be put into a slot.
     pub(crate) fn has_room(&self) -> bool {
-        self.is_open() && self.under_way() < u64::from(self.depth - KEPT_BACK)
+        self.is_open() && self.under_way() < u64::from(self.depth() - KEPT_BACK)
     }
 
     /// Whether the other end waits to hear how many were taken, and can be told.
     pub(crate) fn owes_news(&self) -> bool {
-        let owed = self.taken_here.wrapping_sub(self.said) >= self.depth / 2;
-        self.is_open() && owed && self.under_way() < u64::from(self.depth)
+        let owed = self.taken_here.wrapping_sub(self.said) >= self.depth() / 2;
+        self.is_open() && owed && self.under_way() < u64::from(self.depth())
     }
 
     /// Whether something is to be posted.
@@ -288,18 +284,18 @@ impl<P: Copy> Queue<P> {
     /// # Safety
     /// `at` is valid for reads of `len` bytes.
     pub(crate) unsafe fn begin(&mut self, header: &[u8], at: *const u8, len: usize, parcel: Option<P>) {
-        let fits = header.len() + NEWS == self.header && self.header + len <= self.slot;
-        assert!(fits, "{len} bytes in a slot of {}", self.slot);
-        let slot = self.out.base().wrapping_add((self.filled % u64::from(self.depth)) as usize * self.slot);
+        let Layout { header: before, full, .. } = self.layout;
+        assert!(header.len() + NEWS == before && before + len <= full, "{len} bytes in a slot for {full}");
+        let slot = self.out.base().wrapping_add(self.layout.at(self.filled));
         let said = self.tell().to_le_bytes();
         // SAFETY: the slot is inside the region and free: fewer messages than there are slots are not done. It has room for both parts.
         unsafe {
             std::ptr::copy_nonoverlapping(header.as_ptr(), slot, header.len());
             std::ptr::copy_nonoverlapping(said.as_ptr(), slot.add(header.len()), said.len());
-            std::ptr::copy_nonoverlapping(at, slot.add(self.header), len);
+            std::ptr::copy_nonoverlapping(at, slot.add(before), len);
         }
         self.filled += 1;
-        self.waiting.push_back(((self.header + len) as u32, parcel));
+        self.waiting.push_back(((before + len) as u32, parcel));
     }
 
     /// Posts what waits, and hands over what the messages are called.
@@ -307,16 +303,20 @@ impl<P: Copy> Queue<P> {
         while !self.waiting.is_empty() {
             let mut pieces = [Piece::default(); AT_A_TIME];
             let mut requests = [SendRequest::default(); AT_A_TIME];
-            let count = self.waiting.len().min(AT_A_TIME);
-            for (place, (len, _)) in self.waiting.iter().take(count).enumerate() {
-                let number = self.posted + place as u64;
-                let slot = number % u64::from(self.depth) * self.slot as u64;
-                pieces[place] = Piece { addr: self.out.base() as u64 + slot, length: *len, lkey: self.out.key() };
-                let last = place + 1 == count;
-                let inline = if *len <= self.pair.inline() { SEND_INLINE } else { 0 };
-                requests[place] = SendRequest {
-                    wr_id: number,
-                    sg_list: &raw mut pieces[place],
+            let (mut writes, mut count) = (0, 0);
+            while writes < AT_A_TIME && count < self.waiting.len() {
+                let number = self.posted + count as u64;
+                let lengths = self.waiting.range(count..).map(|(length, _)| *length);
+                let (messages, bytes) = self.layout.together(number, lengths);
+                count += messages;
+                let (slot, length) = (self.layout.at(number) as u64, bytes as u32);
+                pieces[writes] = Piece { addr: self.out.base() as u64 + slot, length, lkey: self.out.key() };
+                let last = count == self.waiting.len() || writes + 1 == AT_A_TIME;
+                let inline = if length <= self.pair.inline() { SEND_INLINE } else { 0 };
+                requests[writes] = SendRequest {
+                    // That of its last message.
+                    wr_id: self.posted + count as u64 - 1,
+                    sg_list: &raw mut pieces[writes],
                     num_sge: 1,
                     opcode: WR_WRITE_WITH_IMMEDIATE,
                     imm_data: (number as u32).to_be(),
@@ -326,9 +326,10 @@ impl<P: Copy> Queue<P> {
                     send_flags: inline | if last { SEND_SIGNALED } else { 0 },
                     ..SendRequest::default()
                 };
+                writes += 1;
             }
             // SAFETY: the pieces are slots of a registered region, which are not used again before `done` has passed them.
-            unsafe { self.pair.send(&mut requests[..count])? };
+            unsafe { self.pair.send(&mut requests[..writes])? };
             self.posted += count as u64;
             self.waiting.drain(..count).filter_map(|(_, parcel)| parcel).for_each(&mut taken);
         }
@@ -360,22 +361,30 @@ impl<P: Copy> Queue<P> {
                 self.done = self.done.max(completion.wr_id + 1);
                 continue;
             }
-            // Messages of a connection come in order: the number only says that both ends count alike, and one that was sent has none.
-            let (number, len) = (self.arrived, completion.byte_len as usize);
-            let counted = || completion.opcode == WC_RECV_WITH_IMMEDIATE && u32::from_be(completion.imm_data) == number;
-            let sound = completion.opcode == WC_RECV || counted();
-            if !sound || !(self.header..=self.slot).contains(&len) {
-                return Err(Lost(format!(
-                    "a completion that makes no sense: {completion:?}, message {}",
-                    self.arrived
-                )));
-            }
-            let at: *const u8 = self.into.base().wrapping_add((number % self.depth) as usize * self.slot);
-            self.arrived = number.wrapping_add(1);
-            // It sends only after this end has said that it is joined: so the other end is too, whether or not its word has come.
-            self.open();
+            self.take_in(completion)?;
+        }
+        Ok(())
+    }
+
+    /// Takes in the messages of a write. Those of a connection come in order: the number only says that both ends count alike, and one that
+    /// was sent has none, but a slot that was told beforehand.
+    fn take_in(&mut self, completion: &Completion) -> Result<(), Lost> {
+        let first = self.arrived;
+        let slot = self.layout.at(first.into());
+        let counted = || completion.opcode == WC_RECV_WITH_IMMEDIATE && u32::from_be(completion.imm_data) == first;
+        let in_place = || completion.opcode == WC_RECV && completion.wr_id == RECEIVED | slot as u64;
+        let lengths = self.layout.apart(first, completion.byte_len as usize).filter(|_| counted() || in_place());
+        let Some(lengths) = lengths else {
+            return Err(Lost(format!("a completion that makes no sense: {completion:?}, message {first}")));
+        };
+        // It sends only after this end has said that it is joined: so the other end is too, whether or not its word has come.
+        self.open();
+        let mut lengths = lengths.enumerate().peekable();
+        while let Some((place, len)) = lengths.next() {
+            let at = self.into.base().wrapping_add(slot + place * self.layout.slot);
+            self.arrived = self.arrived.wrapping_add(1);
             self.hear(at)?;
-            self.came.push_back(Came { at, len });
+            self.came.push_back(Came { at, len, ends: lengths.peek().is_none() });
         }
         Ok(())
     }
@@ -384,7 +393,7 @@ impl<P: Copy> Queue<P> {
     fn hear(&mut self, at: *const u8) -> Result<(), Lost> {
         let mut word = [0; NEWS];
         // SAFETY: a slot has at least a header, and its message is complete.
-        unsafe { std::ptr::copy_nonoverlapping(at.add(self.header - NEWS), word.as_mut_ptr(), NEWS) };
+        unsafe { std::ptr::copy_nonoverlapping(at.add(self.layout.header - NEWS), word.as_mut_ptr(), NEWS) };
         self.hear_taken(u32::from_le_bytes(word))
     }
 
@@ -409,11 +418,14 @@ impl<P: Copy> Queue<P> {
     }
 
     /// The message that was shown last is where it belongs: its slot is free.
-    pub(crate) fn recycle(&mut self) -> Result<(), Lost> {
+    pub(crate) fn recycle(&mut self, came: Came) -> Result<(), Lost> {
         let number = self.taken_here;
         self.taken_here = number.wrapping_add(1);
-        // The one that may come next in the same slot.
-        Ok(self.expect(number.wrapping_add(self.depth))?)
+        // A receive for each write. Where none has more than one message, it has the slot of the one that may come next in it.
+        if came.ends {
+            self.expect(number.wrapping_add(self.depth()))?;
+        }
+        Ok(())
     }
 
     /// The next completion wakes the channel.

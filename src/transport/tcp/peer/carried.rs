@@ -140,7 +140,7 @@ impl Peer {
                 Err(Lost(why)) => return Ok(Err(why)),
             };
             let whole = self.take_message(at, came)?;
-            if let Err(Lost(why)) = self.queues[at].queue.recycle() {
+            if let Err(Lost(why)) = self.queues[at].queue.recycle(came) {
                 return Ok(Err(why));
             }
             if whole {

@@ -1,7 +1,7 @@
 //! Choices are good on this machine: the algorithm that is chosen is within 10 % of the fastest that was measured, over sizes × ranks × (shm,
-//! tcp) × four collectives. `ringtree tune --check` does the measuring: all algorithms by turns, and what looks bad again with more rounds,
-//! until one pass finds it good or all say the same. The mean over the grid has to be within 10 %; a single cell may be up to half as slow again, because two noisy cores don't tell
-//! 10 % of one microsecond from nothing.
+//! tcp) × four collectives. `ringtree tune --check` does the measuring: all algorithms by turns, and what looks bad again with more
+//! rounds, until one pass finds it good or all say the same. The mean over the grid has to be within 10 %; a single cell may be up to half as
+//! slow again, because two noisy cores don't tell 10 % of one microsecond from nothing.
 
 use std::process::{Command, Output};
 

@@ -22,13 +22,6 @@ use std::time::{Duration, Instant};
 /// all of them were received, which costs a frame each way, 5 us over the loopback, as much as copying so many bytes.
 const LENT: usize = 96 << 10;
 
-/// Bytes of long messages that wait for each other at most. 512 KiB each way over the loopback, in four messages: 150 us with a system call
-/// each, 120 with one.
-const TOGETHER: usize = 512 << 10;
-
-/// The same where queues carry them: what waits together goes in one write.
-const TOGETHER_IN_QUEUES: usize = 1 << 20;
-
 /// Looks at queues that carry everything before the sockets are looked at, too. A system call in so many: between two guests of user-mode Linux
 /// 8 B took 57 us in place of 41 (half a round trip) with one every 64. A nap is long, and counts as many looks.
 pub(super) const LOOKS: u32 = 16384;
@@ -185,9 +178,7 @@ impl TcpLinks {
                 self.borrowers.push(reader);
             }
             // Long messages wait for each other: with one system call they go faster, and the next look at what has come sends them.
-            let peer = self.peer(reader);
-            let most = if peer.served_by_queues().1 { TOGETHER_IN_QUEUES } else { TOGETHER };
-            let waits = len > SMALL_MESSAGE as usize && peer.waits() < most;
+            let waits = len > SMALL_MESSAGE as usize && self.peer(reader).gathers();
             if waits && !self.unsent.contains(&reader) {
                 self.unsent.push(reader);
             }

@@ -146,7 +146,7 @@ impl Config {
         if let Some(text) = variable("RINGTREE_CHUNK") {
             let bytes = parse_bytes(&text).and_then(|bytes| u32::try_from(bytes).ok());
             let bytes = bytes.filter(|bytes| (1..=MOST_CHUNK_BYTES).contains(bytes));
-            let expected = "bytes of a message, from 1 to 128K";
+            let expected = "bytes of a message, from 1 to 256K";
             config.chunk_bytes = Some(bytes.ok_or_else(|| bad("RINGTREE_CHUNK", &text, expected))?);
         }
         if let Some(text) = variable("RINGTREE_STAGING") {
@@ -239,7 +239,7 @@ mod tests {
             ("RINGTREE_TIMEOUT", "soon"),
             ("RINGTREE_TIMEOUT", "-1"),
             ("RINGTREE_CHUNK", "99999G"),
-            ("RINGTREE_CHUNK", "129K"),
+            ("RINGTREE_CHUNK", "257K"),
             ("RINGTREE_CHUNK", "0"),
             ("RINGTREE_REPRODUCIBLE", "maybe"),
             ("RINGTREE_DOMAINS", "4,none"),

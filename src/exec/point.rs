@@ -12,13 +12,13 @@
 use super::cursor::{WHERE_IT_LIES, fetch};
 use super::job::Fault;
 use super::kernel::{self, Sink};
+use crate::plan::MOST_CHUNK_BYTES;
 use crate::transport::{Blocked, Incoming, Links, Outgoing, PAST_CACHES};
 use crate::types::DataType;
 
-/// Bytes of a chunk of a short message, and from `LONG` on. 1 MiB each way between two near cores of a Zen 2: 154 us in chunks of 64 KiB,
-/// 99 us in chunks of 128; a message of one or two chunks overlaps better when they are short.
+/// Bytes of a chunk of a short message; from `LONG` on chunks are as long as the links' messages may be. 1 MiB each way between two near cores
+/// of a Zen 2: 154 us in chunks of 64 KiB, 99 us in chunks of 128; a message of one or two chunks overlaps better when they are short.
 const CHUNK: usize = 64 << 10;
-const LONG_CHUNK: usize = 128 << 10;
 const LONG: usize = 512 << 10;
 
 /// Bytes copied from another rank's memory at a time: the waiting ranks' deadlines are looked at in between.
@@ -142,7 +142,7 @@ impl Point {
             Some(dtype) if count as usize * dtype.size() == len => format!("{count} {dtype}"),
             Some(dtype) if tag & PLACE != 0 && len > size_of::<Place>() => format!("{} {dtype}", len / dtype.size()),
             Some(dtype) if tag & PLACE != 0 => format!("{count} {dtype}"),
-            Some(dtype) if len <= LONG_CHUNK => format!("{count} {dtype} (modulo 2^24)"),
+            Some(dtype) if len <= MOST_CHUNK_BYTES as usize => format!("{count} {dtype} (modulo 2^24)"),
             _ => format!("a message of {len} bytes of another kind"),
         }
     }
@@ -156,7 +156,7 @@ impl Point {
                 Direction::Receive => self.fetch(links, post.lane),
             };
         }
-        let most = if self.bytes >= LONG { LONG_CHUNK } else { CHUNK };
+        let most = if self.bytes >= LONG { links.message_limit().min(MOST_CHUNK_BYTES as usize) } else { CHUNK };
         let len = (self.bytes - self.done).min(most);
         let blocked = match self.direction {
             Direction::Send => self.send_chunk(links, post.lane, len)?,

@@ -73,7 +73,7 @@ pub use choose::Candidate;
 pub use costs::{Constant, Costs};
 pub use layout::{MOST_LEVELS, Members, MembersIter, World};
 pub use profile::{MOST_PROFILE_BYTES, ProfileError};
-pub use shard::{BORDER_BYTES, CHUNK_BYTES, MOST_CHUNK_BYTES, MOST_ELEMENTS};
+pub use shard::{BORDER_BYTES, CHUNK_BYTES, MOST_CHUNK_BYTES, MOST_ELEMENTS, MOST_SLOT_BYTES};
 pub use step::{Flags, Group, Put, Space, Step, Take};
 pub use tuning::{Algorithm, Medium, PlanError, Tuning};
 
@@ -94,7 +94,7 @@ pub const MOST_CHANNELS: u32 = 64;
 pub const MOST_RANKS: u32 = 1 << 20;
 
 /// Changes whenever the steps of some plan change: ranks with different versions of the library must not run together.
-const VERSION: u64 = 5;
+const VERSION: u64 = 6;
 
 /// What every rank does for one call.
 #[derive(Clone, Debug)]
@@ -384,7 +384,7 @@ fn check_tuning(call: &Call, tuning: &Tuning) -> Result<u64, PlanError> {
         Some(value) if value == 0 || value > most => Err(PlanError::Setting { name, value, most }),
         _ => Ok(()),
     };
-    within("chunk_bytes", tuning.chunk_bytes, MOST_CHUNK_BYTES)?;
+    within("chunk_bytes", tuning.chunk_bytes, shard::most_chunk(tuning))?;
     within("channels", tuning.channels, MOST_CHANNELS)?;
     Ok(u64::from(tuning.chunk_bytes.unwrap_or(shard::usual_chunk(call, tuning))))
 }

@@ -393,7 +393,7 @@ pub(super) fn run_forms(world: &World, algorithm: Algorithm, collective: Collect
     let size = world.size();
     let n = u64::from(size);
     let mut runs = 0;
-    for (chunk_bytes, channels) in [(32, 1), (4, 3), (MOST_CHUNK_BYTES, 2)] {
+    for (chunk_bytes, channels) in [(32, 1), (4, 3), (MOST_SLOT_BYTES, 2)] {
         let tuning = Tuning {
             algorithm: Some(algorithm),
             chunk_bytes: Some(chunk_bytes),

@@ -108,7 +108,8 @@ impl Medium {
 pub struct Tuning {
     /// This algorithm and no other.
     pub algorithm: Option<Algorithm>,
-    /// Bytes of one message, at most [`super::MOST_CHUNK_BYTES`]. An element that is larger travels alone.
+    /// Bytes of one message, at most [`super::MOST_CHUNK_BYTES`], where some go through memory [`super::MOST_SLOT_BYTES`]. An element that is
+    /// larger travels alone.
     pub chunk_bytes: Option<u32>,
     /// At most so many channels, at most [`super::MOST_CHANNELS`]. The logarithmic algorithms with blocks, and owner, use one only.
     pub channels: Option<u32>,

@@ -4,7 +4,7 @@
 
 use super::ring::{LINES, Line, Released, SLOTS};
 use super::status::{Header, Status};
-use crate::plan::Group;
+use crate::plan::{Group, MOST_SLOT_BYTES};
 use crate::transport::Outgoing;
 
 /// Lanes for the channels of plans; point-to-point traffic has one more.
@@ -18,7 +18,7 @@ pub const POINT_TO_POINT: u32 = CHANNELS;
 
 /// Bytes of one slot: the most that one message may have. 64 KiB messages through four slots are within a few percent of the best at
 /// every size on two cores of an EPYC (family 26); twice that leaves room for plans that want fewer, larger ones.
-pub const SLOT_BYTES: usize = 128 << 10;
+pub const SLOT_BYTES: usize = MOST_SLOT_BYTES as usize;
 
 /// Bytes of one small slot. There are as many as lines, so that a writer of short messages runs as far ahead as one whose messages lie in
 /// the lines: it looks at the readers' counters once in 16 messages, not once in 4 (broadcast of 64 bytes between two cores of a Zen 2:

@@ -33,9 +33,10 @@ use std::time::Duration;
 /// The last bytes before a payload: how many messages from the other end were taken.
 const NEWS: usize = 4;
 
-/// Messages under way, small and long ones, each way.
+/// Messages under way, small and long ones, each way. 12 long ones are 3 MiB of slots at each end, each way. One way over Soft-RoCE, messages of
+/// 64 KiB: 640 MB/s with 8, 724 with 12, 742 with 16; of 1 MiB all the same.
 const SMALL_DEPTH: u32 = 64;
-const LONG_DEPTH: u32 = 16;
+const LONG_DEPTH: u32 = 12;
 
 /// Kept back for messages that only say how many were taken.
 const KEPT_BACK: u32 = 2;
@@ -117,10 +118,10 @@ pub(crate) struct Queue<P> {
     done: u64,
     /// Messages from here that the other end has taken, and from there that this one has; and what was said of that.
     taken_there: u32,
-    taken_here: u32,
+    taken_here: u64,
     said: u32,
     /// Messages that have come.
-    arrived: u32,
+    arrived: u64,
     came: VecDeque<Came>,
     /// What is wrong with it, once what came before has been handed out.
     failed: Option<Lost>,
@@ -168,14 +169,14 @@ impl<P: Copy> Queue<P> {
             came: VecDeque::new(),
             failed: None,
         };
-        (0..depth).try_for_each(|number| queue.expect(number))?;
+        (0..depth).try_for_each(|number| queue.expect(number.into()))?;
         let (slots, key) = (queue.into.base() as u64, queue.into.remote_key());
         Ok((queue, Offer { index, attempt, number, first, lid, gid, mtu, slots, key }))
     }
 
     /// Message `number` may come. One that is sent, as programs do that know nothing of slots, goes to its slot too.
-    fn expect(&mut self, number: u32) -> Result<(), Errno> {
-        let at = self.layout.at(number.into());
+    fn expect(&mut self, number: u64) -> Result<(), Errno> {
+        let at = self.layout.at(number);
         let addr = self.into.base() as u64 + at as u64;
         let piece = Piece { addr, length: self.layout.slot as u32, lkey: self.into.key() };
         // SAFETY: the slot lies in the region, which goes after the pair. The message that was in it has been taken.
@@ -259,7 +260,7 @@ impl<P: Copy> Queue<P> {
 
     /// Whether the other end waits to hear how many were taken, and can be told.
     pub(crate) fn owes_news(&self) -> bool {
-        let owed = self.taken_here.wrapping_sub(self.said) >= self.depth() / 2;
+        let owed = (self.taken_here as u32).wrapping_sub(self.said) >= self.depth() / 2;
         self.is_open() && owed && self.under_way() < u64::from(self.depth())
     }
 
@@ -370,8 +371,9 @@ impl<P: Copy> Queue<P> {
     /// was sent has none, but a slot that was told beforehand.
     fn take_in(&mut self, completion: &Completion) -> Result<(), Lost> {
         let first = self.arrived;
-        let slot = self.layout.at(first.into());
-        let counted = || completion.opcode == WC_RECV_WITH_IMMEDIATE && u32::from_be(completion.imm_data) == first;
+        let slot = self.layout.at(first);
+        let counted =
+            || completion.opcode == WC_RECV_WITH_IMMEDIATE && u32::from_be(completion.imm_data) == first as u32;
         let in_place = || completion.opcode == WC_RECV && completion.wr_id == RECEIVED | slot as u64;
         let lengths = self.layout.apart(first, completion.byte_len as usize).filter(|_| counted() || in_place());
         let Some(lengths) = lengths else {
@@ -382,7 +384,7 @@ impl<P: Copy> Queue<P> {
         let mut lengths = lengths.enumerate().peekable();
         while let Some((place, len)) = lengths.next() {
             let at = self.into.base().wrapping_add(slot + place * self.layout.slot);
-            self.arrived = self.arrived.wrapping_add(1);
+            self.arrived += 1;
             self.hear(at)?;
             self.came.push_back(Came { at, len, ends: lengths.peek().is_none() });
         }
@@ -399,7 +401,7 @@ impl<P: Copy> Queue<P> {
 
     /// How many messages this end has taken, for the other end to hear.
     pub(crate) fn tell(&mut self) -> u32 {
-        self.said = self.taken_here;
+        self.said = self.taken_here as u32;
         self.said
     }
 
@@ -420,10 +422,10 @@ impl<P: Copy> Queue<P> {
     /// The message that was shown last is where it belongs: its slot is free.
     pub(crate) fn recycle(&mut self, came: Came) -> Result<(), Lost> {
         let number = self.taken_here;
-        self.taken_here = number.wrapping_add(1);
+        self.taken_here += 1;
         // A receive for each write. Where none has more than one message, it has the slot of the one that may come next in it.
         if came.ends {
-            self.expect(number.wrapping_add(self.depth()))?;
+            self.expect(number + u64::from(self.depth()))?;
         }
         Ok(())
     }

@@ -54,10 +54,10 @@ impl Layout {
     }
 
     /// The lengths of the messages in a write of so many bytes from that number on; nothing for one that no rank would send.
-    pub(super) fn apart(&self, first: u32, bytes: usize) -> Option<impl Iterator<Item = usize> + use<>> {
+    pub(super) fn apart(&self, first: u64, bytes: usize) -> Option<impl Iterator<Item = usize> + use<>> {
         let count = bytes.div_ceil(self.slot);
         let last = bytes.checked_sub(count.checked_sub(1)? * self.slot)?;
-        let sound = (self.header..=self.full).contains(&last) && count <= MOST.min(self.left(first.into()));
+        let sound = (self.header..=self.full).contains(&last) && count <= MOST.min(self.left(first));
         let full = self.full;
         sound.then(|| (1..=count).map(move |place| if place < count { full } else { last }))
     }
@@ -69,8 +69,8 @@ mod tests {
 
     const LAYOUT: Layout = Layout { depth: 16, header: 24, full: 1000, slot: 1024 };
 
-    fn there_and_back(first: u32, lengths: &[u32]) -> Vec<usize> {
-        let (count, bytes) = LAYOUT.together(first.into(), lengths.iter().copied());
+    fn there_and_back(first: u64, lengths: &[u32]) -> Vec<usize> {
+        let (count, bytes) = LAYOUT.together(first, lengths.iter().copied());
         let back: Vec<usize> = LAYOUT.apart(first, bytes).expect("what was written").collect();
         assert_eq!(back, lengths[..count].iter().map(|length| *length as usize).collect::<Vec<_>>());
         back

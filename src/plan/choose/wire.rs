@@ -58,6 +58,9 @@ impl Scene {
         let (n, v, r) = (self.ranks, self.bytes, self.messages(self.bytes));
         let rounds = v.div_ceil(times(self.chunk, n));
         let others = v / n * (n - 1) + v % n;
+        // What doesn't stay in a crowd's caches costs more, but in a ring, which takes it up at once. All-reduce of four ranks on two cores of a
+        // Zen 5, by halving, a tree and a ring: 4 MiB 2.4 ms, 2.8 and 2.4, 16 MiB 11.8, 12.4 and 10.4; of three 16 MiB 13.2, 9.8 and 8.6.
+        let cold = if v > GATHERED_BYTES { others / 2 } else { 0 };
         match (self.collective, algorithm) {
             // Two ranks that send everything at once wait once, and both cores work all the time. All-reduce of 1 MiB between two cores of a
             // Zen 2: one-shot 202 us, halving 244, ring 380; of 4 MiB of a Zen 5: 1082, 1556, 1908, two-shot 1340.
@@ -69,7 +72,7 @@ impl Scene {
             // All ranks of a core together send as much as a ring, in fewer and longer messages. Three ranks on two cores of a Zen 5: 1 MiB
             // 465 us, by a ring 542, by halving 562; 16 MiB 9.2 ms, 9.9, 13.0. Four: 14.4, 15.5, 14.4.
             (Collective::AllReduce, Algorithm::Tree) if self.ranks_a_core > 1 && v > LEVEL_BYTES => {
-                (times(self.messages(v / 2).max(1), 4 * (n - 1)) / n, 2 * others)
+                (times(self.messages(v / 2).max(1), 4 * (n - 1)) / n, 2 * others + cold)
             }
             (Collective::AllReduce, Algorithm::Tree) => (times(self.messages(v / 2).max(1), 5), 2 * v),
             (Collective::AllReduce, Algorithm::Halving) if v <= self.exchange_bytes() => {
@@ -87,9 +90,6 @@ impl Scene {
             // All ranks of a core together send as much as a ring, but a spare's partner sends more.
             (Collective::AllReduce, Algorithm::Halving) if self.ranks_a_core > 1 => {
                 let spare = if n.is_power_of_two() { 0 } else { others };
-                // What doesn't stay in the cache costs more. Four ranks on two cores of a Zen 5, and by a ring: 4 MiB 2382 us and 2424, 16 MiB
-                // 11.8 ms and 10.4.
-                let cold = if v > GATHERED_BYTES { others / 2 } else { 0 };
                 (2 * self.levels(), 2 * others + spare + cold)
             }
             (Collective::AllReduce, Algorithm::Halving) => {

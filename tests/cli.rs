@@ -479,7 +479,7 @@ fn what_is_forced_and_makes_no_sense_is_refused_with_the_reason() {
         (("RINGTREE_ALGORITHM", "bruck"), "can't do this broadcast: it has no form of this collective"),
         (("RINGTREE_ALGORITHM", "owner"), "can't be reached by the other ranks (register them)"),
         (("RINGTREE_CHUNK", "0"), "RINGTREE_CHUNK is '0'"),
-        (("RINGTREE_CHUNK", "1G"), "from 1 to 128K"),
+        (("RINGTREE_CHUNK", "1G"), "from 1 to 256K"),
         (("RINGTREE_PROFILE", "/nowhere/tuned"), "RINGTREE_PROFILE is '/nowhere/tuned'"),
     ] {
         let message = refused(variable, &perf);

@@ -307,6 +307,23 @@ impl Peer {
         true
     }
 
+    /// Gives each long message to the socket that has the least before it, where several carry them: those of several interfaces work at once,
+    /// and over one through which little gets little goes.
+    fn deal(&mut self, boards: &Boards) {
+        let living = self.living();
+        if living < 3 || self.bulk.is_empty() || self.served_by_queues().1 {
+            return;
+        }
+        let mut loads: Vec<usize> = self.sockets[1..living].iter().map(Socket::before_next).collect();
+        loop {
+            let free = (1..living).filter(|at| self.sockets[*at].has_room());
+            let Some(at) = free.min_by_key(|at| loads[at - 1]) else { return };
+            let Some((frame, from, parcel)) = self.next_frame((false, true), boards) else { return };
+            loads[at - 1] += frame.len as usize;
+            self.sockets[at].begin(&frame, from, parcel);
+        }
+    }
+
     /// The next word about queues; the one before it has gone.
     fn next_word(&mut self) -> Option<Frame> {
         // Whichever socket sends the one before it reads it from there.
@@ -324,6 +341,7 @@ impl Peer {
     /// Sends what the sockets take. `tell`: also news of releases. Sockets that are lost are given back.
     pub(super) fn pump(&mut self, boards: &Boards, tell: bool) -> Vec<(u8, u64, Errno)> {
         self.telling |= tell;
+        self.deal(boards);
         let (mut lost, mut at) = (Vec::new(), 0);
         while at < self.living() {
             while self.sockets[at].has_room() && self.next_for(at, boards) {}

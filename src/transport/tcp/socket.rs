@@ -168,6 +168,12 @@ impl Socket {
         self.sending.len() < TOGETHER
     }
 
+    /// Bytes that are before the next frame: with this end, or with its kernel.
+    pub(super) fn before_next(&self) -> usize {
+        let here: usize = self.sending.iter().map(|sending| sending.len).sum();
+        here + stream::unacknowledged(self.fd()).unwrap_or(usize::MAX / 2)
+    }
+
     /// The messages that are being sent.
     pub(super) fn half_sent(&self) -> impl Iterator<Item = Parcel> + Clone {
         self.sending.iter().filter_map(|sending| sending.parcel)

@@ -300,3 +300,27 @@ impl Peer {
         self.sockets.iter().flat_map(Socket::half_sent).count()
     }
 }
+
+#[test]
+fn long_messages_go_over_all_sockets_for_them_and_not_over_one_through_which_nothing_gets() {
+    let (mut writer, mut wires) = (peer(Protection::Plain), Vec::new());
+    for index in 0..3 {
+        let (stream, wire) = UnixStream::pair().expect("a pair of sockets");
+        stream.set_nonblocking(true).expect("a socket that does not wait");
+        wire.set_nonblocking(true).expect("a socket that does not wait");
+        let [guard, _] = guards(Protection::Plain, 1);
+        writer.add(Socket::new(stream.into(), index, index as u8, 1, guard));
+        wires.push(wire);
+    }
+    let carried =
+        |wires: &mut [UnixStream]| -> Vec<usize> { wires.iter_mut().map(|wire| drain(wire).len() / 8192).collect() };
+    (0..6).for_each(|number| publish(&mut writer, number, 8192));
+    assert!(writer.pump(&Boards::new(), false).is_empty());
+    assert_eq!(carried(&mut wires), [0, 3, 3]);
+    // From now on nobody reads what the second one carries: it gets its share once.
+    for (first, expected) in [(6, 1), (8, 2), (10, 2)] {
+        (first..first + 2).for_each(|number| publish(&mut writer, number, 8192));
+        assert!(writer.pump(&Boards::new(), false).is_empty());
+        assert_eq!(carried(&mut wires[2..]), [expected], "message {first} and the next");
+    }
+}

@@ -24,7 +24,7 @@ const LENT: usize = 96 << 10;
 
 /// Looks at queues that carry everything before the sockets are looked at, too. A system call in so many: between two guests of user-mode Linux
 /// 8 B took 57 us in place of 41 (half a round trip) with one every 64. A nap is long, and counts as many looks.
-pub(super) const LOOKS: u32 = 16384;
+const LOOKS: u32 = 16384;
 pub(super) const LOOKS_OF_A_NAP: u32 = LOOKS / 16;
 
 /// The longest wait at the end for what was said to reach the other kernels.

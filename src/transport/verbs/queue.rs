@@ -384,6 +384,10 @@ impl<P: Copy> Queue<P> {
         let mut lengths = lengths.enumerate().peekable();
         while let Some((place, len)) = lengths.next() {
             let at = self.into.base().wrapping_add(slot + place * self.layout.slot);
+            // Its slot is free: who writes only what it has credit for never meets this.
+            if self.arrived - self.taken_here >= u64::from(self.depth()) {
+                return Err(Lost(format!("message {} came before its slot was free", self.arrived)));
+            }
             self.arrived += 1;
             self.hear(at)?;
             self.came.push_back(Came { at, len, ends: lengths.peek().is_none() });

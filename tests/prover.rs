@@ -126,7 +126,8 @@ fn worlds(algorithm: Option<Algorithm>, n: u32) -> Vec<World> {
     worlds
 }
 
-/// Whole vectors at once; chunks of two elements on several channels; the same where bits must not depend on that.
+/// Whole vectors at once; chunks of two elements on several channels; the same where bits must not depend on that; and over sockets, where
+/// several chunks are sent before any is taken.
 fn tunings(n: u32, algorithm: Option<Algorithm>, collective: Collective, dtype: DataType) -> Vec<Tuning> {
     let whole = Tuning { algorithm, windows: true, ..Tuning::default() };
     let chunks = Tuning {
@@ -138,7 +139,11 @@ fn tunings(n: u32, algorithm: Option<Algorithm>, collective: Collective, dtype: 
     let mut tunings = vec![whole, Tuning { windows: algorithm.is_some(), ..chunks.clone() }];
     // The larger worlds take most of the time, so the stricter proof is of some of them.
     if collective.reduces() && (n <= 32 || n.is_multiple_of(8)) {
-        tunings.push(Tuning { reproducible: true, ..chunks });
+        tunings.push(Tuning { reproducible: true, ..chunks.clone() });
+    }
+    if n <= 16 {
+        let (chunk_bytes, channels) = (Some(dtype.size() as u32), Some(1));
+        tunings.push(Tuning { inside: Medium::Loopback, windows: false, chunk_bytes, channels, ..chunks });
     }
     tunings
 }

@@ -93,7 +93,7 @@ impl<'a, P: Program> Engine<'a, P> {
             channels,
             workers: alloc::vec![worker; workers],
             memories,
-            links: Links::new(options.slots),
+            links: Links::new(options.slots.max(program.slots())),
             clocks,
             opened: alloc::vec![false; if windows { workers * ranks as usize } else { 0 }],
             values: Vec::new(),

@@ -62,7 +62,7 @@ pub enum Schedule {
 /// How a program is proved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// Slots of each link.
+    /// Slots of each link, where the program does not ask for more.
     pub slots: u32,
     /// Whether input and output overlap as a call in place has them.
     pub in_place: bool,

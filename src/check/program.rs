@@ -22,6 +22,8 @@ pub trait Program {
     fn scratch_len(&self, rank: u32) -> u64;
     /// Elements of a slot: the longest message.
     fn slot_len(&self) -> u64;
+    /// Messages that each link holds at least.
+    fn slots(&self) -> u32;
 }
 
 /// A program written out step by step, which can be altered.
@@ -33,6 +35,8 @@ pub struct Listed {
     pub calls: Vec<Call>,
     /// Elements of a slot.
     pub slot_len: u64,
+    /// Slots of each link, at least.
+    pub slots: u32,
     /// Elements of the input, the output and the scratch memory of each rank.
     pub lens: Vec<[u64; 3]>,
     /// The steps: of each rank, of each channel.
@@ -48,6 +52,7 @@ impl Listed {
             world: program.world().clone(),
             calls: ranks.clone().map(|rank| program.call(rank).clone()).collect(),
             slot_len: program.slot_len(),
+            slots: program.slots(),
             lens: ranks
                 .clone()
                 .map(|rank| [program.input_len(rank), program.output_len(rank), program.scratch_len(rank)])
@@ -89,6 +94,10 @@ impl Program for Listed {
     fn slot_len(&self) -> u64 {
         self.slot_len
     }
+
+    fn slots(&self) -> u32 {
+        self.slots
+    }
 }
 
 impl Program for Plan {
@@ -122,6 +131,10 @@ impl Program for Plan {
 
     fn slot_len(&self) -> u64 {
         u64::from(Plan::slot_len(self))
+    }
+
+    fn slots(&self) -> u32 {
+        Plan::slots(self)
     }
 }
 
@@ -176,5 +189,10 @@ impl Program for Together {
     /// The largest that any rank asks for.
     fn slot_len(&self) -> u64 {
         self.plans.iter().map(|plan| u64::from(plan.slot_len())).max().unwrap_or(0)
+    }
+
+    /// The most that any rank asks for.
+    fn slots(&self) -> u32 {
+        self.plans.iter().map(Plan::slots).max().unwrap_or(0)
     }
 }

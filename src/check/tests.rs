@@ -10,7 +10,7 @@ const SUM: Reduction = Reduction::Sum;
 fn program(world: World, call: Call, lens: [u64; 3], steps: Vec<Vec<Step>>) -> Listed {
     let ranks = world.size() as usize;
     let steps = steps.into_iter().map(|list| vec![list]).collect();
-    Listed { world, calls: vec![call; ranks], slot_len: 4, lens: vec![lens; ranks], steps }
+    Listed { world, calls: vec![call; ranks], slot_len: 4, slots: 1, lens: vec![lens; ranks], steps }
 }
 
 /// Everybody posts its 4 elements and folds all of them.

@@ -57,6 +57,8 @@ pub(super) struct Job<'a> {
     pub(super) chunk: u64,
     /// Whether flat algorithms, and the ranks of a rail, talk over sockets.
     pub(super) sends: bool,
+    /// So many bytes a rank sends before it takes anything, and one round of messages in any case.
+    pub(super) ahead: u64,
     pub(super) channels: u32,
     /// Parts that each channel of a hierarchy does one after the other.
     pub(super) parts: u32,
@@ -83,6 +85,12 @@ impl Job<'_> {
     /// The flags of a step that makes a final value.
     pub(super) fn finish(&self) -> Flags {
         if self.call.collective.reduces() { Flags::FINISH } else { Flags::NONE }
+    }
+
+    /// Rounds that are sent before the first is taken, where each sends a chunk to so many.
+    pub(super) fn rounds_ahead(&self, others: u64) -> u64 {
+        let round = (self.chunk * self.call.dtype.size() as u64).saturating_mul(others);
+        (self.ahead / round.max(1)).clamp(1, shard::MOST_AHEAD)
     }
 
     pub(super) fn share(&self, channel: u32) -> Share {
@@ -189,7 +197,9 @@ impl Job<'_> {
         let cut = || self.blocks(channel, self.chunk);
         Lane::Direct(match self.call.collective {
             Collective::AllReduce => Direct::Reduce(cut(), self.finish()),
-            Collective::AllGather => Direct::Gather(cut(), self.size()),
+            Collective::AllGather => {
+                Direct::Gather(cut().ahead(self.rounds_ahead(u64::from(self.size() - 1))), self.size())
+            }
             Collective::Broadcast => Direct::Spread(cut(), self.call.root),
             _ => Direct::Meet,
         })
@@ -203,6 +213,7 @@ impl Job<'_> {
         } else {
             self.blocks(channel, self.chunk)
         };
+        let cut = cut.ahead(self.rounds_ahead(if share { 1 } else { u64::from(self.size() - 1) }));
         Lane::TwoShot(TwoShot { cut, owners: self.size(), share, finish: self.finish() })
     }
 
@@ -254,7 +265,7 @@ impl Job<'_> {
 
     fn halving(&self, channel: u32) -> Lane {
         let (size, count, finish) = (self.size(), self.call.count, self.finish());
-        Lane::Halving(match self.call.collective {
+        let halving = match self.call.collective {
             Collective::AllReduce => {
                 let part = self.share(channel);
                 let exchange = part.len <= self.exchange_elements(size);
@@ -262,7 +273,8 @@ impl Job<'_> {
             }
             Collective::ReduceScatter => Halving::blocks(halving::Way::ReduceScatter, size, count, self.chunk, finish),
             _ => Halving::blocks(halving::Way::AllGather, size, count, self.chunk, finish),
-        })
+        };
+        Lane::Halving(halving.ahead(self.rounds_ahead(1)))
     }
 
     fn bruck(&self) -> Lane {

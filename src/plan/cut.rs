@@ -23,6 +23,8 @@ pub(super) struct Block {
 #[derive(Clone, Debug)]
 pub(super) struct Cut {
     rounds: u64,
+    /// So many rounds are sent before the first is taken: less than a link has slots.
+    ahead: u64,
     form: Form,
 }
 
@@ -50,18 +52,18 @@ impl Cut {
         let last = len - rounds.saturating_sub(1) * round;
         let form =
             Form::Rounds { at, round, full: Slices::new(round, parts, unit), last: Slices::new(last, parts, unit) };
-        Cut { rounds, form }
+        Cut { rounds, ahead: 1, form }
     }
 
     /// The elements `at..at + len` of every block; blocks follow each other at those strides.
     pub(super) fn equal(at: u64, len: u64, chunk: u64, input_stride: u64, output_stride: u64) -> Cut {
-        Cut { rounds: len.div_ceil(chunk), form: Form::Equal { at, len, chunk, input_stride, output_stride } }
+        Cut { ahead: 1, rounds: len.div_ceil(chunk), form: Form::Equal { at, len, chunk, input_stride, output_stride } }
     }
 
     /// A vector in one slice a member; members past the last slice have an empty one.
     pub(super) fn slices(at: u64, len: u64, parts: u32, chunk: u64, unit: u64) -> Cut {
         let slices = Slices::new(len, parts, unit);
-        Cut { rounds: slices.length(0).div_ceil(chunk), form: Form::Slices { at, slices, chunk } }
+        Cut { ahead: 1, rounds: slices.length(0).div_ceil(chunk), form: Form::Slices { at, slices, chunk } }
     }
 
     /// Rows of `width` blocks; members past the width have an empty one.
@@ -69,7 +71,18 @@ impl Cut {
         let width = u64::from(width.max(1));
         let chunks = blocks.iter().map(|block| block.len).max().unwrap_or(0).div_ceil(chunk);
         let rounds = chunks * (blocks.len() as u64).div_ceil(width);
-        Cut { rounds, form: Form::Grid { blocks, width, chunks, chunk } }
+        Cut { rounds, ahead: 1, form: Form::Grid { blocks, width, chunks, chunk } }
+    }
+
+    /// The same where links hold so many messages that several rounds may be under way.
+    pub(super) fn ahead(self, rounds: u64) -> Cut {
+        Cut { ahead: rounds, ..self }
+    }
+
+    /// So many rounds are sent before the first is taken.
+    #[inline]
+    pub(super) fn lag(&self) -> u64 {
+        self.ahead
     }
 
     /// How many rounds there are.

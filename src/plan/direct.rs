@@ -79,7 +79,7 @@ fn reduce(cut: &Cut, finish: Flags, index: u64) -> Step {
 #[inline]
 fn gather(cut: &Cut, owners: u32, seat: Seat, index: u64) -> Step {
     let own = u64::from(seat.place < owners);
-    match turn(index, cut.round_count(), 1, own, u64::from(owners) - own) {
+    match turn(index, cut.round_count(), cut.lag(), own, u64::from(owners) - own) {
         Turn::Head(round, _) => {
             let piece = cut.piece(round, seat.place);
             let step = Step::of(piece.len).read(Space::Input, piece.input).write(Space::Output, piece.output);

@@ -16,7 +16,7 @@
 //! spare lie side by side. Put `k` goes before take `k` in every exchange, so with two slots a step waits for earlier ones only.
 
 use super::lane::{Seat, message_first};
-use super::shard::Slices;
+use super::shard::{Slices, Turn, turn};
 use super::{Flags, Space, Step};
 use alloc::vec::Vec;
 
@@ -42,6 +42,8 @@ pub(super) struct Halving {
     power: u32,
     data: Data,
     chunk: u64,
+    /// So many chunks are put before the first is taken.
+    ahead: u64,
     runs: Vec<Run>,
     finish: Flags,
 }
@@ -109,7 +111,8 @@ impl Halving {
 
     fn new(way: Way, size: u32, data: Data, chunk: u64, finish: Flags) -> Halving {
         let power = 1 << size.ilog2();
-        let mut halving = Halving { way, size, power, data, chunk, runs: Vec::new(), finish };
+        let (ahead, runs) = (1, Vec::new());
+        let mut halving = Halving { way, size, power, data, chunk, ahead, runs, finish };
         let levels = power.trailing_zeros();
         let up = (0..levels).map(|level| 1u32 << level);
         let mut phases = Vec::new();
@@ -137,6 +140,11 @@ impl Halving {
         halving.runs =
             phases.into_iter().map(|phase| Run { phase, rounds: halving.longest(phase).div_ceil(chunk) }).collect();
         halving
+    }
+
+    /// The same where links hold so many messages that several chunks may be under way.
+    pub(super) fn ahead(self, chunks: u64) -> Halving {
+        Halving { ahead: chunks, ..self }
     }
 
     /// The most elements that anybody moves in a phase: the first leaders have the most.
@@ -206,7 +214,7 @@ impl Halving {
             if index < steps {
                 return match role {
                     Role::Spare => self.spare(seat, run.phase, index),
-                    Role::Leader(number, spare) => self.leader(seat, number, spare, run.phase, index),
+                    Role::Leader(number, spare) => self.leader(seat, (number, spare), run, index),
                 };
             }
             index -= steps;
@@ -275,10 +283,10 @@ impl Halving {
         }
     }
 
-    fn leader(&self, seat: Seat, number: u32, spare: bool, phase: Phase, index: u64) -> Step {
+    fn leader(&self, seat: Seat, (number, spare): (u32, bool), run: &Run, index: u64) -> Step {
         let whole = (self.edge(0), self.edge(self.power));
         let own = self.block(seat.place);
-        match phase {
+        match run.phase {
             Phase::Own => {
                 let (at, len) = self.chunk(own, index);
                 Step::of(len).read(Space::Input, at - own.0).write(Space::Output, at)
@@ -304,12 +312,13 @@ impl Halving {
                 Step::of(len).read(space, from).put_pair(seat.place + 1)
             }
             Phase::Halve(distance) | Phase::Swap(distance) | Phase::Double(distance) => {
-                self.exchange(seat, (number, spare), phase, distance, index)
+                let turn = turn(index, run.rounds, self.ahead, 1, 1);
+                self.exchange(seat, (number, spare), run.phase, distance, turn)
             }
         }
     }
 
-    fn exchange(&self, seat: Seat, (number, spare): (u32, bool), phase: Phase, distance: u32, index: u64) -> Step {
+    fn exchange(&self, seat: Seat, (number, spare): (u32, bool), phase: Phase, distance: u32, turn: Turn) -> Step {
         let partner = self.place(number ^ distance);
         let whole = (self.edge(0), self.edge(self.power));
         let part = |leader: u32| {
@@ -322,8 +331,11 @@ impl Halving {
             Phase::Swap(_) => (whole, whole),
             _ => (mine, theirs),
         };
-        let puts = index.is_multiple_of(2);
-        let (at, len) = self.chunk(if puts { put } else { take }, index / 2);
+        let (puts, range, round) = match turn {
+            Turn::Head(round, _) => (true, put, round),
+            Turn::Tail(round, _) => (false, take, round),
+        };
+        let (at, len) = self.chunk(range, round);
         let partial = || self.partial(number, spare, at);
         let first = match phase {
             Phase::Halve(_) => distance == self.power / 2 && !spare,

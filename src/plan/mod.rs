@@ -84,8 +84,11 @@ use build::Job;
 use digest::Digest;
 use lane::Track;
 
-/// Every link holds at least so many messages; with exactly so many no plan deadlocks.
+/// Every link holds at least so many messages; with exactly so many no plan deadlocks whose ranks talk through memory.
 pub const MIN_SLOTS: u32 = 2;
+
+/// The same over sockets, which need no memory for messages that lie with the caller.
+pub const MIN_SENT_SLOTS: u32 = 16;
 
 /// The most channels of a plan.
 pub const MOST_CHANNELS: u32 = 64;
@@ -94,7 +97,7 @@ pub const MOST_CHANNELS: u32 = 64;
 pub const MOST_RANKS: u32 = 1 << 20;
 
 /// Changes whenever the steps of some plan change: ranks with different versions of the library must not run together.
-const VERSION: u64 = 6;
+const VERSION: u64 = 7;
 
 /// What every rank does for one call.
 #[derive(Clone, Debug)]
@@ -130,7 +133,8 @@ impl Plan {
         let parts = build::parts(algorithm, call, tuning, world.size(), chunk);
         let channels = build::channels(algorithm, call, tuning, parts);
         let sends = tuning.medium(world) != Medium::Memory;
-        let job = Job { world, call, chunk, sends, channels, parts };
+        let ahead = shard::ahead_bytes(tuning);
+        let job = Job { world, call, chunk, sends, ahead, channels, parts };
         let tracks: Vec<Track> = (0..channels).map(|channel| job.track(algorithm, channel)).collect();
         let slot_len = tracks.iter().map(Track::longest).max().unwrap_or(0);
         Ok(Plan {
@@ -246,6 +250,11 @@ impl Plan {
         self.slot_len
     }
 
+    /// Messages that each link must hold.
+    pub fn slots(&self) -> u32 {
+        if shard::has_memory(&self.tuning) { MIN_SLOTS } else { MIN_SENT_SLOTS }
+    }
+
     /// A number of everything that ranks must agree on: two ranks with the same number run the same plan. Of an unequal all-to-all
     /// it covers what all ranks know, which excludes the counts.
     pub fn digest(&self) -> u64 {
@@ -269,6 +278,7 @@ impl Plan {
             .word(u64::from(self.channels()))
             .word(u64::from(self.tuning.reproducible))
             .word(u64::from(self.fetches()))
+            .word(u64::from(self.slots()))
             .word(world.borders().len() as u64);
         let groups = |digest: Digest, level: &Vec<u32>| digest.list(level.iter().copied().map(u64::from));
         world.borders().iter().fold(digest, groups).finish()

@@ -1,11 +1,9 @@
-//! A small interpreter for the tests of this folder: FIFO links of two slots, ranks run in some order, elements that know where they
-//! come from. (The prover in `crate::check` says more; this one is quick to run beside the code.)
+//! A small interpreter for the tests of this folder: FIFO links of as many slots as a plan asks for, ranks run in some order, elements that
+//! know where they come from. (The prover in `crate::check` says more; this one is quick to run beside the code.)
 
 use super::*;
 use crate::types::{DataType, Reduction};
 use std::collections::{HashMap, VecDeque};
-
-const SLOTS: usize = MIN_SLOTS as usize;
 
 /// An element: the sum of its contributions, the expression that made it, how often it was finished.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,9 +170,10 @@ impl<'a> Trial<'a> {
         if step.flags.has(Flags::CREDIT)
             && let Some(key) = self.sink(rank, channel, step)
         {
+            let slots = self.plans[rank as usize].slots() as usize;
             let link = self.links.entry(key).or_default();
             assert!(link.filling.is_none());
-            return link.messages.len() < SLOTS;
+            return link.messages.len() < slots;
         }
         true
     }

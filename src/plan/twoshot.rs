@@ -57,7 +57,7 @@ impl TwoShot {
     #[inline]
     pub(super) fn step(&self, seat: Seat, index: u64) -> Step {
         let (others, own) = self.owners(seat);
-        match turn(index, self.cut.round_count(), 1, others, self.tail(seat)) {
+        match turn(index, self.cut.round_count(), self.cut.lag(), others, self.tail(seat)) {
             Turn::Head(round, sub) => {
                 let to = other(seat, self.owners, sub as u32);
                 let piece = self.cut.piece(round, to);

@@ -166,12 +166,17 @@ impl<P: Program> Engine<'_, P> {
         }
     }
 
+    /// Slots of each link.
+    fn capacity(&self) -> u64 {
+        self.fabric.slots.max(self.program.slots()).max(1).into()
+    }
+
     /// Looks at what the step needs, from where it was left; queues the step when everything is known, sleeps if not.
     fn look(&mut self, actor: Actor) {
         let Some(step) = self.actors[actor].step else { return };
         let (rank, channel) = self.place(actor);
         let sources = if step.flags.has(Flags::AWAIT) { self.source_count(rank, &step) } else { 0 };
-        let capacity = self.fabric.slots.max(1) as u64;
+        let capacity = self.capacity();
         while self.actors[actor].looked < sources {
             let (name, from) = self.source(rank, channel, &step, self.actors[actor].looked);
             let latency = self.latency(from, rank);
@@ -247,7 +252,7 @@ impl<P: Program> Engine<'_, P> {
         }
         if let Some(name) = self.sink(rank, channel, step) {
             let readers = self.reader_count(rank, step);
-            let capacity = self.fabric.slots.max(1) as u64;
+            let capacity = self.capacity();
             let link = self.links.entry(name).or_default();
             if step.flags.has(Flags::CREDIT) {
                 link.fill(capacity, readers);

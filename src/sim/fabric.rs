@@ -31,7 +31,7 @@ pub struct Fabric {
     pub memory_ps: u64,
     /// What each step costs whatever its length, in nanoseconds.
     pub step_ns: u64,
-    /// Slots of each link, at least one.
+    /// Slots of each link, at least one, where the program does not ask for more.
     pub slots: u32,
     /// Whether channels run beside each other.
     pub sharing: Sharing,

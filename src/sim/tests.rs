@@ -25,7 +25,7 @@ fn among(world: World, steps: Vec<Vec<Step>>) -> Listed {
     let call = Call::new(Collective::AllReduce, DataType::U8, Reduction::Sum, 0, 1000);
     let ranks = steps.len();
     let steps = steps.into_iter().map(|steps| vec![steps]).collect();
-    Listed { world, calls: vec![call; ranks], slot_len: 1000, lens: vec![[1000; 3]; ranks], steps }
+    Listed { world, calls: vec![call; ranks], slot_len: 1000, slots: 1, lens: vec![[1000; 3]; ranks], steps }
 }
 
 fn with_slots(slots: u32) -> Fabric {

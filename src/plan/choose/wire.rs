@@ -17,6 +17,11 @@ const LEVEL_BYTES: u64 = 512 << 10;
 /// All blocks together that a crowd gathers level by level.
 const GATHERED_BYTES: u64 = 4 << 20;
 
+/// Two ranks reduce vectors of up to so many bytes in halves, each sent at once, and longer ones by a ring, which takes a piece while it is in
+/// the cache. Two cores of a Zen 4, one-shot, halving and ring: 512 KiB 169 us, 173, 170; 1 MiB 381, 303, 323; 2 MiB 730, 568, 653; 4 MiB
+/// 1776, 1482, 1408; 16 MiB 7767, 7630, 6539.
+const HALVES_OF_TWO_BYTES: u64 = 3 << 20;
+
 /// Longer vectors don't stay in the cache (16 MiB of two ranks, of everything that they touch) from one phase of a halving to the next.
 const HALVING_BYTES: u64 = 2 << 20;
 
@@ -53,6 +58,13 @@ impl Scene {
         (self.level_posts(bytes), if vector > LEVEL_BYTES { bytes.saturating_add(bytes / 2) } else { bytes })
     }
 
+    /// How often two ranks send a half, where they send it twice: that which is best as often as they do. Up to a border everything at once is
+    /// as good as anything: it waits once, and both cores work all the time.
+    fn of_two(&self, algorithm: Algorithm) -> u64 {
+        let best = if self.bytes <= HALVES_OF_TWO_BYTES { Algorithm::Halving } else { Algorithm::Ring };
+        if self.bytes > LEVEL_BYTES && algorithm == best { 2 } else { 4 }
+    }
+
     /// Messages, each to one rank, and their bytes.
     fn wire(&self, algorithm: Algorithm) -> (u64, u64) {
         let (n, v, r) = (self.ranks, self.bytes, self.messages(self.bytes));
@@ -62,9 +74,9 @@ impl Scene {
         // Zen 5, by halving, a tree and a ring: 4 MiB 2.4 ms, 2.8 and 2.4, 16 MiB 11.8, 12.4 and 10.4; of three 16 MiB 13.2, 9.8 and 8.6.
         let cold = if v > GATHERED_BYTES { others / 2 } else { 0 };
         match (self.collective, algorithm) {
-            // Two ranks that send everything at once wait once, and both cores work all the time. All-reduce of 1 MiB between two cores of a
-            // Zen 2: one-shot 202 us, halving 244, ring 380; of 4 MiB of a Zen 5: 1082, 1556, 1908, two-shot 1340.
-            (Collective::AllReduce, Algorithm::TwoShot | Algorithm::Ring) if n == 2 => (times(rounds, 2), 4 * others),
+            (Collective::AllReduce, Algorithm::TwoShot | Algorithm::Ring) if n == 2 => {
+                (times(rounds, 2), times(others, self.of_two(algorithm)))
+            }
             // An owner waits for the pieces of all others before it goes on. All-reduce of 4 ranks on 2 cores: 1 MiB 934 us, by a ring 689,
             // which sends as much.
             (Collective::AllReduce, Algorithm::TwoShot) => (times(rounds, 2 * (n - 1)), 3 * others),
@@ -86,7 +98,7 @@ impl Scene {
                 let posts = self.levels() + if n.is_power_of_two() { 0 } else { 2 };
                 (posts, times(v, posts))
             }
-            (Collective::AllReduce, Algorithm::Halving) if n == 2 => (2, 4 * others),
+            (Collective::AllReduce, Algorithm::Halving) if n == 2 => (2, times(others, self.of_two(algorithm))),
             // All ranks of a core together send as much as a ring, but a spare's partner sends more.
             (Collective::AllReduce, Algorithm::Halving) if self.ranks_a_core > 1 => {
                 let spare = if n.is_power_of_two() { 0 } else { others };

@@ -12,8 +12,8 @@
 use super::room::Room;
 use super::sums::sum;
 
-/// Messages of a link that may be under way. With messages of 128 KiB that is 2 MiB: 100 Gb/s over a round trip of 160 us.
-pub(super) const SLOTS: u32 = 16;
+/// Messages of a link that may be under way. With messages of 256 KiB that is 4 MiB: 100 Gb/s over a round trip of 320 us.
+pub(super) const SLOTS: u32 = crate::plan::MIN_SENT_SLOTS;
 
 #[derive(Debug)]
 struct Slot {

@@ -31,7 +31,7 @@ const TELL_AT: u32 = super::outbox::SLOTS / 2;
 
 /// Bytes of long messages that wait for each other at most. 512 KiB each way over the loopback, in four messages: 150 us with a system call
 /// each, 120 with one.
-const TOGETHER: usize = 512 << 10;
+const TOGETHER: usize = 1 << 20;
 
 /// The same where queues carry them: what waits together goes in one write.
 const TOGETHER_IN_QUEUES: usize = 1 << 20;

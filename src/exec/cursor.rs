@@ -305,9 +305,13 @@ fn lendable(context: &Context, step: &Step, len: usize) -> Option<*mut u8> {
 #[inline(always)]
 fn landing(context: &Context, step: &Step) -> Option<(*mut u8, usize)> {
     let len = step.len as usize * context.item();
+    lands(step, len).then(|| (context.local(Space::Output, step.dst_at), len))
+}
+
+/// Whether a step's message, of that length, may be put where the step copies it to.
+pub(super) fn lands(step: &Step, len: usize) -> bool {
     let whole = step.flags.has(Flags::RELEASE) && !step.flags.has(Flags::FINISH) && !step.flags.has(Flags::PLACES);
-    let copies = step.src() == Space::Nothing && step.dst() == Space::Output;
-    (len >= WHERE_IT_LIES && whole && copies).then(|| (context.local(Space::Output, step.dst_at), len))
+    len >= WHERE_IT_LIES && whole && step.src() == Space::Nothing && step.dst() == Space::Output
 }
 
 /// A message must belong to this call and have the length that the plan says: nothing of it is believed otherwise. Of a message that

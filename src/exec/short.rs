@@ -6,9 +6,10 @@
 //!   └── steps of the same plan, with their links and offsets worked out once ──┘
 //! ```
 
-use super::cursor::WHERE_IT_LIES;
+use super::cursor::{WHERE_IT_LIES, lands};
 use super::job::{Buffers, Fault};
 use super::kernel::{self, Kernel, Operand, Sink};
+use crate::error::Error;
 use crate::plan::{Flags, Plan, Put, Space, Step, Take};
 use crate::transport::{Incoming, Links, Message, Outgoing, PAST_CACHES};
 use crate::types::Reduction;
@@ -25,6 +26,8 @@ enum Way {
     Copy,
     /// A message goes to one of this rank's buffers.
     Receive(Incoming),
+    /// The same with a long one, which may come there by itself.
+    Land(Incoming),
     /// A message and something of this rank's become one.
     Fold(Incoming),
     /// Anything else.
@@ -40,6 +43,8 @@ struct Act {
     outgoing: Option<Outgoing>,
     /// The message may be sent from where it lies in this rank's buffers when the step is done.
     lends: bool,
+    /// The message that comes may be put where it is copied to.
+    lands: bool,
     src: Space,
     dst: Space,
     src_at: usize,
@@ -115,6 +120,12 @@ impl Short {
                 links.release(0, link);
                 Ok(true)
             }
+            Way::Land(link) => {
+                let Some(message) = errand.await_landing(act, link, links)? else { return Ok(false) };
+                errand.keep(act, message.at);
+                links.release(0, link);
+                Ok(true)
+            }
             Way::Fold(link) => {
                 let Some(message) = errand.await_message(act, link, links)? else { return Ok(false) };
                 errand.fold(act, message);
@@ -153,7 +164,12 @@ impl Short {
             Take::Nothing if act.lends && !act.finish => unsafe { kernel::copy(own.at, sinks, act.bytes) },
             Take::Nothing => errand.combine(act, &[own], sinks),
             Take::Pair | Take::Board => {
-                let Some(message) = errand.await_message(act, act.incoming, links)? else { return Ok(false) };
+                let message = if act.lands {
+                    errand.await_landing(act, act.incoming, links)?
+                } else {
+                    errand.await_message(act, act.incoming, links)?
+                };
+                let Some(message) = message else { return Ok(false) };
                 let message = Operand { at: message.at, raw: false };
                 if act.src == Space::Nothing {
                     errand.combine(act, &[message], sinks);
@@ -215,6 +231,7 @@ impl Act {
             Some(_) => Way::Mixed,
             None if nowhere => Way::Mixed,
             None if one_message && self.src != Space::Nothing => Way::Fold(self.incoming),
+            None if one_message && !self.finish && self.lands => Way::Land(self.incoming),
             None if one_message && !self.finish => Way::Receive(self.incoming),
             None if self.take == Take::Nothing && !self.finish && !scales => Way::Copy,
             None => Way::Mixed,
@@ -275,9 +292,25 @@ impl Errand<'_> {
 
     #[inline(always)]
     fn await_message<L: Links>(&self, act: &Act, link: Incoming, links: &mut L) -> Result<Option<Message>, Fault> {
+        self.watch(act, link, || links.peek(0, link))
+    }
+
+    /// The same for a message that may come to where it is copied to.
+    fn await_landing<L: Links>(&self, act: &Act, link: Incoming, links: &mut L) -> Result<Option<Message>, Fault> {
+        let into = self.local(act.dst, act.dst_at);
+        self.watch(act, link, || links.peek_into(0, link, into, act.bytes))
+    }
+
+    #[inline(always)]
+    fn watch(
+        &self,
+        act: &Act,
+        link: Incoming,
+        mut peek: impl FnMut() -> Result<Option<Message>, Error>,
+    ) -> Result<Option<Message>, Fault> {
         let mut spins = self.spins;
         loop {
-            if let Some(message) = links.peek(0, link)? {
+            if let Some(message) = peek()? {
                 if message.tag == self.tag && message.len == act.bytes {
                     return Ok(Some(message));
                 }
@@ -344,6 +377,7 @@ fn act(step: &Step, item: usize) -> Option<Act> {
         take: step.take,
         incoming,
         outgoing,
+        lands: lands(step, step.len as usize * item),
         lends: step.lends().is_some() && step.len as usize * item >= WHERE_IT_LIES,
         src: step.src(),
         dst: step.dst(),
@@ -367,16 +401,16 @@ fn of_rank(link: Incoming, rank: u32) -> Incoming {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Error;
     use crate::plan::{Algorithm, Tuning, World};
     use crate::transport::{Blocked, Shared};
     use crate::types::{Call, Collective, DataType};
 
-    /// Links that take every message and note where it was sent from, if not from a copy.
+    /// Links that take every message and note where it was sent from, if not from a copy, and where what comes may be put.
     #[derive(Default)]
     struct Recorder {
         room: Vec<u8>,
         lent: Option<*mut u8>,
+        landing: Option<(*mut u8, usize)>,
     }
 
     impl Links for Recorder {
@@ -403,6 +437,10 @@ mod tests {
         }
         fn publish(&mut self, _: u32, _: Outgoing, _: usize, _: u32) -> Result<(), Error> {
             Ok(())
+        }
+        fn peek_into(&mut self, _: u32, _: Incoming, into: *mut u8, len: usize) -> Result<Option<Message>, Error> {
+            self.landing = Some((into, len));
+            Ok(None)
         }
         fn peek(&mut self, _: u32, _: Incoming) -> Result<Option<Message>, Error> {
             Ok(None)
@@ -469,5 +507,28 @@ mod tests {
         }
         let one_shot = lendings(Collective::AllReduce, Algorithm::OneShot);
         assert!(one_shot.iter().all(|(_, lent)| lent.is_none()), "overwritten in place before others have it");
+    }
+
+    #[test]
+    fn long_messages_may_come_to_where_they_are_copied_to() {
+        for (len, lands) in [(3 << 12, true), (8, false)] {
+            let call = Call::new(Collective::AllGather, DataType::F32, Reduction::Sum, 0, len);
+            let plan =
+                Plan::new(&World::flat(3), &call, &Tuning { channels: Some(1), ..Tuning::default() }).expect("a plan");
+            let steps: Vec<Step> = plan.steps(0, 0).collect();
+            let short = Short::of(&plan, 0, &steps).expect("a short program");
+            let mut output = vec![0f32; 9 << 12];
+            let output = output.as_mut_ptr().cast::<u8>();
+            let buffers = Buffers { input: output, output, scratch: std::ptr::null_mut() };
+            let errand = Errand { kernel: None, buffers, tag: 0, stream: false, spins: 0 };
+            let taking: Vec<&Act> = short.acts.iter().filter(|act| act.take != Take::Nothing).collect();
+            assert!(!taking.is_empty());
+            for act in taking {
+                let mut links = Recorder::default();
+                assert!(!short.perform(act, &errand, &mut links).expect("nothing has come"));
+                let place = (output.wrapping_add(act.dst_at), act.bytes);
+                assert_eq!(links.landing, lands.then_some(place), "{len} elements");
+            }
+        }
     }
 }

@@ -57,7 +57,7 @@ pub(super) struct Job<'a> {
     pub(super) chunk: u64,
     /// Whether flat algorithms, and the ranks of a rail, talk over sockets.
     pub(super) sends: bool,
-    /// So many bytes a rank sends before it takes anything, and one round of messages in any case.
+    /// So many bytes a rank sends before it takes anything, and two rounds of messages in any case.
     pub(super) ahead: u64,
     pub(super) channels: u32,
     /// Parts that each channel of a hierarchy does one after the other.
@@ -87,10 +87,10 @@ impl Job<'_> {
         if self.call.collective.reduces() { Flags::FINISH } else { Flags::NONE }
     }
 
-    /// Rounds that are sent before the first is taken, where each sends a chunk to so many.
+    /// By how many rounds sending leads taking, where each round sends a chunk to so many: the next one goes before the first is taken.
     pub(super) fn rounds_ahead(&self, others: u64) -> u64 {
         let round = (self.chunk * self.call.dtype.size() as u64).saturating_mul(others);
-        (self.ahead / round.max(1)).clamp(1, shard::MOST_AHEAD)
+        (self.ahead / round.max(1)).clamp(2, shard::MOST_AHEAD) - 1
     }
 
     pub(super) fn share(&self, channel: u32) -> Share {
@@ -274,7 +274,7 @@ impl Job<'_> {
             Collective::ReduceScatter => Halving::blocks(halving::Way::ReduceScatter, size, count, self.chunk, finish),
             _ => Halving::blocks(halving::Way::AllGather, size, count, self.chunk, finish),
         };
-        Lane::Halving(halving.ahead(self.rounds_ahead(1)))
+        Lane::Halving(if self.ahead > 0 { halving.ahead(self.rounds_ahead(1)) } else { halving })
     }
 
     fn bruck(&self) -> Lane {

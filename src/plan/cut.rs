@@ -23,7 +23,7 @@ pub(super) struct Block {
 #[derive(Clone, Debug)]
 pub(super) struct Cut {
     rounds: u64,
-    /// So many rounds are sent before the first is taken: less than a link has slots.
+    /// By how many rounds sending leads taking: less than a link has slots.
     ahead: u64,
     form: Form,
 }
@@ -79,7 +79,7 @@ impl Cut {
         Cut { ahead: rounds, ..self }
     }
 
-    /// So many rounds are sent before the first is taken.
+    /// By how many rounds sending leads taking.
     #[inline]
     pub(super) fn lag(&self) -> u64 {
         self.ahead

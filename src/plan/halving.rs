@@ -42,7 +42,7 @@ pub(super) struct Halving {
     power: u32,
     data: Data,
     chunk: u64,
-    /// So many chunks are put before the first is taken.
+    /// By how many chunks putting leads taking.
     ahead: u64,
     runs: Vec<Run>,
     finish: Flags,
@@ -111,7 +111,7 @@ impl Halving {
 
     fn new(way: Way, size: u32, data: Data, chunk: u64, finish: Flags) -> Halving {
         let power = 1 << size.ilog2();
-        let (ahead, runs) = (1, Vec::new());
+        let (ahead, runs) = (0, Vec::new());
         let mut halving = Halving { way, size, power, data, chunk, ahead, runs, finish };
         let levels = power.trailing_zeros();
         let up = (0..levels).map(|level| 1u32 << level);

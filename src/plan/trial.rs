@@ -392,13 +392,19 @@ pub(super) fn run_forms(world: &World, algorithm: Algorithm, collective: Collect
     let size = world.size();
     let n = u64::from(size);
     let mut runs = 0;
-    for (chunk_bytes, channels) in [(32, 1), (4, 3), (MOST_SLOT_BYTES, 2)] {
+    let memory = [Medium::Memory; 2];
+    let hosts = [Medium::Memory, Medium::Network];
+    let sockets = [Medium::Loopback, Medium::Network];
+    for (chunk_bytes, channels, [inside, between]) in
+        [(32, 1, memory), (4, 3, hosts), (MOST_SLOT_BYTES, 2, memory), (4, 1, sockets)]
+    {
         let tuning = Tuning {
             algorithm: Some(algorithm),
             chunk_bytes: Some(chunk_bytes),
             channels: Some(channels),
             windows: true,
-            between: if channels == 3 { Medium::Network } else { Medium::Memory },
+            inside,
+            between,
             ..Tuning::default()
         };
         for count in [0, 1, n - 1, 7 * n + 3, 40] {
@@ -466,7 +472,7 @@ fn the_hierarchy_is_right_in_equal_unequal_and_scattered_domains() {
             runs += run_forms(world, Algorithm::Hierarchy, collective);
         }
     }
-    assert_eq!(runs, 4 * 15 * worlds.len() as u32);
+    assert_eq!(runs, 4 * 20 * worlds.len() as u32);
 }
 
 #[test]
@@ -545,13 +551,15 @@ proptest::proptest! {
         chunk_bytes in 1u32..300,
         channels in 1u32..5,
         network in proptest::prelude::any::<bool>(),
+        sockets in proptest::prelude::any::<bool>(),
     ) {
         let world = World::in_order(&domains, &[vec![border]]);
         let collective = Collective::ALL[collective];
         let count = if collective == Collective::Barrier { 0 } else { count };
         let call = Call::new(collective, DataType::F32, Reduction::Sum, root % world.size(), count);
-        let between = if network { Medium::Network } else { Medium::Memory };
-        let tuning = Tuning { chunk_bytes: Some(chunk_bytes), channels: Some(channels), windows: true, between, ..Tuning::default() };
+        let inside = if sockets { Medium::Loopback } else { Medium::Memory };
+        let between = if network { Medium::Network } else { inside };
+        let tuning = Tuning { chunk_bytes: Some(chunk_bytes), channels: Some(channels), windows: true, inside, between, ..Tuning::default() };
         run_all(&world, &call, &tuning);
         let forced = Tuning { algorithm: Some(Algorithm::ALL[algorithm]), ..tuning };
         if Plan::new(&world, &call, &forced).is_ok() {

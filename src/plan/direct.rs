@@ -8,6 +8,8 @@
 //!   pipelined by one chunk, which two slots allow:    P0 | P1 F0 | P2 F1 | P3 F2 | F3
 //! ```
 //!
+//! Over sockets, whose links hold more, an all-gather posts several chunks before it takes the first.
+//!
 //! All-gather takes each board into its place instead of folding. Broadcast posts on the root's board alone. A barrier folds nothing.
 //! In place is right because chunk `t` of the output is written after chunk `t` of the input was posted, and nobody reads it later: the post
 //! has a copy of its own. Nothing that a rank folds says that the others have got what it posted.

@@ -13,7 +13,8 @@
 //!
 //! A short all-reduce exchanges the whole vector at every distance instead, in half as many exchanges; both partners put the lower
 //! one's operand first and get the same bits. Reduce-scatter is the halving, all-gather the doubling; the blocks of a leader and its
-//! spare lie side by side. Put `k` goes before take `k` in every exchange, so with two slots a step waits for earlier ones only.
+//! spare lie side by side. Put `k` goes before take `k` in every exchange, so with two slots a step waits for earlier ones only. Over
+//! sockets, whose links hold more, several puts go before the first take.
 
 use super::lane::{Seat, message_first};
 use super::shard::{Slices, Turn, turn};

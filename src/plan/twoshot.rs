@@ -13,6 +13,8 @@
 //! Number the half rounds A0, A1, B0, C0, A2, … in the order above, the same for all. With two slots each of them waits for earlier
 //! numbers only: B(t) and C(t) for A(t) and B(t); the credits of A(t+1) and B(t) for B(t-1) and C(t-2). So nobody waits in a circle.
 //!
+//! Over sockets, whose links hold more, several rounds of A go before the first of B.
+//!
 //! A place that owns nothing runs the same order without its part of B.
 //!
 //! Reduce-scatter is A and B, with the blocks as slices.

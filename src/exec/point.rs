@@ -12,7 +12,7 @@
 use super::cursor::{WHERE_IT_LIES, fetch};
 use super::job::Fault;
 use super::kernel::{self, Sink};
-use crate::plan::MOST_CHUNK_BYTES;
+use crate::plan::{MOST_AHEAD, MOST_CHUNK_BYTES, MOST_SLOT_BYTES};
 use crate::transport::{Blocked, Incoming, Links, Outgoing, PAST_CACHES};
 use crate::types::DataType;
 
@@ -147,7 +147,7 @@ impl Point {
         }
     }
 
-    /// Moves one chunk if that can be done now, and says whether all has moved. `post`: how this rank streams what it receives.
+    /// Moves one chunk, of a long send over sockets a few, if that can be done now, and says whether all has moved. `post`: how this rank streams what it receives.
     #[inline]
     pub(super) fn advance<L: Links>(&mut self, links: &mut L, post: &Post) -> Result<Advance, Fault> {
         if post.fetch_from > 0 && self.bytes as u64 >= post.fetch_from {
@@ -157,16 +157,24 @@ impl Point {
             };
         }
         let most = if self.bytes >= LONG { links.message_limit().min(MOST_CHUNK_BYTES as usize) } else { CHUNK };
-        let len = (self.bytes - self.done).min(most);
-        let blocked = match self.direction {
-            Direction::Send => self.send_chunk(links, post.lane, len)?,
-            Direction::Receive => self.receive_chunk(links, post, len)?,
-        };
-        if let Some(on) = blocked {
-            return Ok(Advance::Blocked(on));
+        // As in plans: over sockets two ranks that both send, and then both take, are faster than those that do so by turns.
+        let ahead = self.direction == Direction::Send && most > MOST_SLOT_BYTES as usize;
+        for turn in 0..if ahead { MOST_AHEAD } else { 1 } {
+            let len = (self.bytes - self.done).min(most);
+            let blocked = match self.direction {
+                Direction::Send => self.send_chunk(links, post.lane, len)?,
+                Direction::Receive => self.receive_chunk(links, post, len)?,
+            };
+            match blocked {
+                Some(on) if turn == 0 => return Ok(Advance::Blocked(on)),
+                Some(_) => break,
+                None => self.done += len,
+            }
+            if self.done == self.bytes {
+                return Ok(Advance::Done);
+            }
         }
-        self.done += len;
-        Ok(if self.done == self.bytes { Advance::Done } else { Advance::Moved })
+        Ok(Advance::Moved)
     }
 
     /// What a send reads next.

@@ -73,6 +73,7 @@ pub use choose::Candidate;
 pub use costs::{Constant, Costs};
 pub use layout::{MOST_LEVELS, Members, MembersIter, World};
 pub use profile::{MOST_PROFILE_BYTES, ProfileError};
+pub(crate) use shard::MOST_AHEAD;
 pub use shard::{BORDER_BYTES, CHUNK_BYTES, MOST_CHUNK_BYTES, MOST_ELEMENTS, MOST_SLOT_BYTES};
 pub use step::{Flags, Group, Put, Space, Step, Take};
 pub use tuning::{Algorithm, Medium, PlanError, Tuning};

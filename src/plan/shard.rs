@@ -35,7 +35,7 @@ pub(super) const WINDOW_CHUNKS: u64 = 16;
 const AHEAD_BYTES: u64 = 2 << 20;
 
 /// The most rounds of messages that a rank sends before it takes anything.
-pub(super) const MOST_AHEAD: u64 = 8;
+pub(crate) const MOST_AHEAD: u64 = 8;
 
 const _: () = assert!(MOST_AHEAD < super::MIN_SENT_SLOTS as u64);
 

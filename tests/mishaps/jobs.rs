@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,10 @@ pub const ROLE: &str = "MISHAP_ROLE";
 pub const MARK: &str = "MISHAP ";
 /// Longer than anything here takes on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Ports for the jobs of tests.
+const PORT: u16 = 12_000;
+const PORTS: u16 = 16_000;
 
 /// Keeps the tests of this binary one after the other.
 pub fn alone() -> MutexGuard<'static, ()> {
@@ -231,6 +235,12 @@ impl Job {
         self.hear(rank, word).unwrap_or_else(|| panic!("rank {rank} never said '{word}':\n{}", self.report()))
     }
 
+    /// Fails where a rank has ended that should be at work.
+    pub fn assert_runs(&self, rank: usize) {
+        let ended = self.rank(rank).said.0.lock().expect("the lines").ended;
+        assert!(!ended, "rank {rank} has ended:\n{}", self.report());
+    }
+
     /// Waits until all ranks that were started have said this word.
     pub fn expect_all(&self, word: &str) {
         self.ranks.keys().for_each(|rank| drop(self.expect(*rank, word)));
@@ -319,10 +329,13 @@ fn is_a_launchers(name: &str) -> bool {
     name != SEED && begins.iter().any(|begin| name.starts_with(begin)) || known.contains(&name)
 }
 
-/// A port that nobody used a moment ago.
+/// A port that nobody used a moment ago. Not one of those that the system gives to whoever connects: somebody who tries whether it is open
+/// could be given that very one, and keep it from its owner.
 pub fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("its number").port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = std::process::id() as u16 % PORTS;
+    let mut candidates = (0..PORTS).map(|_| PORT + first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % PORTS);
+    candidates.find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a port")
 }
 
 fn listen(from: impl Read + Send + 'static, said: &Arc<(Mutex<Said>, Condvar)>, main: bool) {

@@ -34,6 +34,7 @@ fn open_job(size: usize) -> (Job, [u16; 2]) {
     for port in ports {
         while connect(port).is_none() {
             assert!(job.hear(0, "joining").is_some());
+            job.assert_runs(0);
             std::thread::sleep(Duration::from_millis(1));
         }
     }

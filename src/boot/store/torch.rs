@@ -89,6 +89,8 @@ fn try_connect(host: &str, port: u16, deadline: Instant) -> std::io::Result<TcpS
     for address in (host, port).to_socket_addrs()? {
         let left = deadline.saturating_duration_since(Instant::now()).clamp(Duration::from_millis(1), ANSWER);
         match TcpStream::connect_timeout(&address, left) {
+            // A port of this host that nobody listens on can be connected with itself.
+            Ok(stream) if stream.local_addr()? == stream.peer_addr()? => last = ErrorKind::ConnectionRefused.into(),
             Ok(mut stream) => {
                 stream.set_nodelay(true)?;
                 stream.set_write_timeout(Some(ANSWER))?;

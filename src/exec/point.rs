@@ -147,7 +147,8 @@ impl Point {
         }
     }
 
-    /// Moves one chunk, of a long send over sockets a few, if that can be done now, and says whether all has moved. `post`: how this rank streams what it receives.
+    /// Moves one chunk, of a long send over sockets a few, if that can be done now, and says whether all has moved. `post`: how this rank
+    /// streams what it receives.
     #[inline]
     pub(super) fn advance<L: Links>(&mut self, links: &mut L, post: &Post) -> Result<Advance, Fault> {
         if post.fetch_from > 0 && self.bytes as u64 >= post.fetch_from {

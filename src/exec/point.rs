@@ -158,24 +158,40 @@ impl Point {
             };
         }
         let most = if self.bytes >= LONG { links.message_limit().min(MOST_CHUNK_BYTES as usize) } else { CHUNK };
-        // As in plans: over sockets two ranks that both send, and then both take, are faster than those that do so by turns.
-        let ahead = self.direction == Direction::Send && most > MOST_SLOT_BYTES as usize;
-        for turn in 0..if ahead { MOST_AHEAD } else { 1 } {
-            let len = (self.bytes - self.done).min(most);
-            let blocked = match self.direction {
-                Direction::Send => self.send_chunk(links, post.lane, len)?,
-                Direction::Receive => self.receive_chunk(links, post, len)?,
-            };
-            match blocked {
-                Some(on) if turn == 0 => return Ok(Advance::Blocked(on)),
-                Some(_) => break,
-                None => self.done += len,
+        let outcome = self.move_chunk(links, post, most)?;
+        match outcome {
+            Advance::Moved if self.direction == Direction::Send && most > MOST_SLOT_BYTES as usize => {
+                self.send_more(links, post, most)
             }
-            if self.done == self.bytes {
-                return Ok(Advance::Done);
+            outcome => Ok(outcome),
+        }
+    }
+
+    /// As in plans: over sockets two ranks that both send, and then both take, are faster than those that do so by turns.
+    #[inline(never)]
+    fn send_more<L: Links>(&mut self, links: &mut L, post: &Post, most: usize) -> Result<Advance, Fault> {
+        for _ in 1..MOST_AHEAD {
+            match self.move_chunk(links, post, most)? {
+                Advance::Moved => {}
+                Advance::Blocked(_) => break,
+                Advance::Done => return Ok(Advance::Done),
             }
         }
         Ok(Advance::Moved)
+    }
+
+    #[inline(always)]
+    fn move_chunk<L: Links>(&mut self, links: &mut L, post: &Post, most: usize) -> Result<Advance, Fault> {
+        let len = (self.bytes - self.done).min(most);
+        let blocked = match self.direction {
+            Direction::Send => self.send_chunk(links, post.lane, len)?,
+            Direction::Receive => self.receive_chunk(links, post, len)?,
+        };
+        if let Some(on) = blocked {
+            return Ok(Advance::Blocked(on));
+        }
+        self.done += len;
+        Ok(if self.done == self.bytes { Advance::Done } else { Advance::Moved })
     }
 
     /// What a send reads next.

@@ -26,11 +26,9 @@ enum Way {
     Copy,
     /// A message goes to one of this rank's buffers.
     Receive(Incoming),
-    /// The same with a long one, which may come there by itself.
-    Land(Incoming),
     /// A message and something of this rank's become one.
     Fold(Incoming),
-    /// Anything else.
+    /// Anything else. Also a long message that may come to its place by itself: a way of its own costs the usual ones 10 instructions.
     Mixed,
 }
 
@@ -120,12 +118,6 @@ impl Short {
                 links.release(0, link);
                 Ok(true)
             }
-            Way::Land(link) => {
-                let Some(message) = errand.await_landing(act, link, links)? else { return Ok(false) };
-                errand.keep(act, message.at);
-                links.release(0, link);
-                Ok(true)
-            }
             Way::Fold(link) => {
                 let Some(message) = errand.await_message(act, link, links)? else { return Ok(false) };
                 errand.fold(act, message);
@@ -171,6 +163,7 @@ impl Short {
                 };
                 let Some(message) = message else { return Ok(false) };
                 let message = Operand { at: message.at, raw: false };
+                // What has come to its place is not touched.
                 if act.src == Space::Nothing {
                     errand.combine(act, &[message], sinks);
                 } else if act.message_first {
@@ -231,7 +224,7 @@ impl Act {
             Some(_) => Way::Mixed,
             None if nowhere => Way::Mixed,
             None if one_message && self.src != Space::Nothing => Way::Fold(self.incoming),
-            None if one_message && !self.finish && self.lands => Way::Land(self.incoming),
+            None if self.lands => Way::Mixed,
             None if one_message && !self.finish => Way::Receive(self.incoming),
             None if self.take == Take::Nothing && !self.finish && !scales => Way::Copy,
             None => Way::Mixed,

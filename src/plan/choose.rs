@@ -481,7 +481,12 @@ mod tests {
                 let tuning = Tuning { cores: 2, ..Tuning::default() };
                 assert_eq!(chosen(Collective::AllGather, ranks, bytes, &tuning), Algorithm::OneShot);
                 let broadcast = chosen(Collective::Broadcast, ranks, bytes, &tuning);
-                assert_eq!(broadcast, if ranks == 3 { Algorithm::Ring } else { Algorithm::OneShot });
+                let expected = match ranks {
+                    3 if bytes <= 512 << 10 => Algorithm::Ring,
+                    3 => Algorithm::Tree,
+                    _ => Algorithm::OneShot,
+                };
+                assert_eq!(broadcast, expected, "{ranks} ranks, {bytes}");
             }
         }
     }

@@ -1,10 +1,11 @@
 //! Memory that every rank of the host can address. On such buffers the owner of a slice reads all inputs and writes all outputs where they
-//! lie, and nothing is copied through slots.
+//! lie, and nothing is copied through slots. To other hosts an RDMA device sends from there.
 
 use super::Communicator;
 use super::requests::Requests;
 use crate::error::{Error, Result};
 use crate::exec::Element;
+use crate::sys::known::Own;
 use crate::transport::shm::Piece;
 use bytemuck::{Pod, Zeroable};
 use std::ops::{Deref, DerefMut};
@@ -20,12 +21,9 @@ pub struct Registered<T: Element> {
 enum Memory {
     /// A piece of the rank's span of the shared heap.
     Shared(Piece),
-    /// Threads of one process address each other's memory as it is.
-    Own(Vec<T0>),
+    /// Of this process alone.
+    Own(Own),
 }
-
-/// The most aligned element there is.
-type T0 = u128;
 
 // SAFETY: the memory belongs to this value alone, like a vector's; elements are plain data.
 unsafe impl<T: Element> Send for Registered<T> {}
@@ -67,7 +65,7 @@ impl Communicator {
                 let fits = self.fits_in_group(*bytes.as_ref().unwrap_or(&0))?;
                 bytes.and_then(|bytes| fits.and_then(|()| heap.allocate(bytes))).map(Memory::Shared)
             }
-            None => bytes.map(|bytes| Memory::Own(vec![0; bytes.div_ceil(size_of::<T0>())])),
+            None => bytes.and_then(Own::new).map(Memory::Own),
         };
         // Whether all have it decides how all plan from now on, so all must hear of it, before any of them plans another call.
         let mut lacking = [u32::from(memory.is_err())];
@@ -77,16 +75,16 @@ impl Communicator {
                 engine.retune(&mut |tuning| tuning.windows = true);
             }
         })?;
-        let mut memory = memory?;
+        let memory = memory?;
         if lacking[0] != 0 {
             return Err(Error::misuse(
                 "another rank could not allocate registered memory",
                 "Look at that rank's error, or ask for less",
             ));
         }
-        let at = match &mut memory {
+        let at = match &memory {
             Memory::Shared(piece) => piece.at().cast(),
-            Memory::Own(own) => own.as_mut_ptr().cast(),
+            Memory::Own(own) => own.base().cast(),
         };
         Ok(Registered { memory, at, len })
     }

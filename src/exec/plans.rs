@@ -1,13 +1,13 @@
 //! Plans and what goes with them, cached by call: training makes the same few hundred calls for weeks.
 
-use super::job::Job;
+use super::job::{Buffers, Job};
 use super::kernel::Kernel;
 use super::program::Program;
 use super::session::Settings;
 use super::short::Short;
 use crate::error::{Error, Result};
 use crate::plan::{Algorithm, Plan, Tuning};
-use crate::transport::Entered;
+use crate::transport::{Entered, Links};
 use crate::types::{Call, Collective};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -45,6 +45,16 @@ pub(super) struct Planned {
 }
 
 impl Planned {
+    /// Tells the links of the call's memory.
+    #[inline(always)]
+    pub fn lend<L: Links>(&self, buffers: &Buffers, links: &mut L) {
+        links.lends(buffers.input, self.read);
+        if !std::ptr::eq(buffers.input, buffers.output) {
+            links.lends(buffers.output, self.written);
+        }
+        links.lends(buffers.scratch, self.scratch);
+    }
+
     /// Whether the call touches more than the last-level cache, and whether the output lies where the input does; of a call that fits in
     /// the cache nobody asks that.
     #[inline]

@@ -194,6 +194,11 @@ impl Point {
         Ok(if self.done == self.bytes { Advance::Done } else { Advance::Moved })
     }
 
+    /// What it lends, if it does.
+    pub(super) fn lends(&self) -> Option<(*const u8, usize)> {
+        (self.direction == Direction::Send && self.bytes >= LONG).then_some((self.at.cast_const(), self.bytes))
+    }
+
     /// What a send reads next.
     pub(super) fn reads_next(&self) -> *const u8 {
         self.at.wrapping_add(self.done)

@@ -199,6 +199,9 @@ impl<L: Watch> Session<L> {
 
     /// A send or receive that waits for no other one moves its first chunk now, which may be all of it.
     fn start_point(&mut self, mut point: Point, more: bool) -> Result<()> {
+        if let Some((at, len)) = point.lends() {
+            self.links.lends(at, len);
+        }
         if self.points.is_empty() {
             let post = self.post();
             match point.advance(&mut self.links, &post) {
@@ -250,6 +253,7 @@ impl<L: Watch> Session<L> {
         let (large, overlap) = planned.exceeds_cache(*input, *output);
         let stream = large && !(call.collective.reduces() && overlap);
         let buffers = Buffers { input: *input, output: *output, scratch: self.scratch.as_mut_ptr().cast() };
+        planned.lend(&buffers, &mut self.links);
         let tag = enter(&mut self.number, &mut self.history, &planned.entered, &mut self.links);
         let Some(short) = &planned.short else { return self.go_on(0, buffers, (stream, large)) };
         let errand = Errand { kernel: planned.kernel.as_ref(), buffers, tag, stream, spins: self.spins };
@@ -395,6 +399,7 @@ impl<L: Watch> Session<L> {
             return self.perform_slowly(request);
         }
         let buffers = Buffers { input: *input, output: *output, scratch: self.scratch.as_mut_ptr().cast() };
+        planned.lend(&buffers, &mut self.links);
         let tag = enter(&mut self.number, &mut self.history, &planned.entered, &mut self.links);
         let errand = Errand { kernel: planned.kernel.as_ref(), buffers, tag, stream: false, spins: self.spins };
         match short.run(&errand, &mut self.links) {

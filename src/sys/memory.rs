@@ -18,6 +18,15 @@ fn file_size_limit() -> Option<u64> {
     (known && limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur)
 }
 
+/// Bytes of a page.
+pub fn page_size() -> usize {
+    // SAFETY: the call takes a number and gives one.
+    usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) })
+        .ok()
+        .filter(|size| size.is_power_of_two())
+        .unwrap_or(4096)
+}
+
 /// Bytes that are reserved at a time.
 const RESERVED: usize = 2 << 20;
 

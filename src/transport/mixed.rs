@@ -193,6 +193,10 @@ impl Links for MixedLinks {
         self.near.past_caches()
     }
 
+    fn lends(&mut self, at: *const u8, len: usize) {
+        self.far.lends(at, len);
+    }
+
     fn reserve_from(
         &mut self,
         lane: u32,

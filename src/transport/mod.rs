@@ -162,6 +162,11 @@ pub trait Links {
         self.reserve(lane, link, len)
     }
 
+    /// The operation that begins may lend messages from that memory, which is one of its buffers, whole, and stays until [`Links::settle`] says
+    /// that nothing is under way.
+    #[inline(always)]
+    fn lends(&mut self, _at: *const u8, _len: usize) {}
+
     /// Sends the reserved message: `len` bytes of it, at most what was reserved.
     fn publish(&mut self, lane: u32, link: Outgoing, len: usize, tag: u32) -> Result<(), Error>;
 

@@ -46,6 +46,7 @@ macro_rules! each_case {
             collectives::reproducible_results: [2, 3, 5, 8];
             points::sends_keep_their_order: [2, 3, 5];
             points::send_recv_in_a_circle: [1, 2, 3, 8];
+            points::memory_is_sent_as_it_is_however_often_it_came_and_went: [2, 3];
             points::a_group_where_everybody_sends_to_everybody: [2, 3, 6];
             points::a_group_of_collectives_and_messages: [2, 3, 5];
             points::a_group_on_several_communicators: [2, 4];
@@ -126,6 +127,7 @@ macro_rules! each_case_on_hosts {
             collectives::reproducible_results: [5];
             points::sends_keep_their_order: [3, 5];
             points::send_recv_in_a_circle: [3, 8];
+            points::memory_is_sent_as_it_is_however_often_it_came_and_went: [2];
             points::a_group_where_everybody_sends_to_everybody: [6];
             points::a_group_of_collectives_and_messages: [3, 5];
             points::a_group_on_several_communicators: [4];
@@ -220,6 +222,7 @@ macro_rules! each_case_over_rdma {
             collectives::reproducible_results: [3];
             points::sends_keep_their_order: [2, 3];
             points::send_recv_in_a_circle: [3];
+            points::memory_is_sent_as_it_is_however_often_it_came_and_went: [2];
             points::a_group_where_everybody_sends_to_everybody: [3];
             points::a_group_of_collectives_and_messages: [3];
             asynchronous::scopes_overlap_and_end: [2];
@@ -293,6 +296,7 @@ macro_rules! each_case_of_copies {
             collectives::registered_buffers: [3];
             points::sends_keep_their_order: [2, 3];
             points::send_recv_in_a_circle: [2, 3];
+            points::memory_is_sent_as_it_is_however_often_it_came_and_went: [2];
             points::a_group_where_everybody_sends_to_everybody: [2, 6];
             points::a_group_of_collectives_and_messages: [3];
             points::a_group_on_several_communicators: [2];

@@ -64,6 +64,28 @@ pub fn send_recv_in_a_circle(scene: &Scene) {
     }
 }
 
+/// Long messages from memory that is written anew between two of them, given back, and allocated again, most likely in the same place: what a
+/// device or the library remembers of memory is never what is sent.
+pub fn memory_is_sent_as_it_is_however_often_it_came_and_went(scene: &Scene) {
+    const LEN: usize = 400_000;
+    let communicator = scene.world(|_| {});
+    let (rank, size) = (scene.rank(), scene.size());
+    let (to, from) = ((rank + 1) % size, (rank + size - 1) % size);
+    let mut into = elements(vec![0; LEN]);
+    let mut exchange = |memory: &mut [half::f16], number: usize| {
+        memory.copy_from_slice(&elements(message(rank, to, number, LEN)));
+        communicator.send_recv(memory, to, &mut into, from).expect("send_recv");
+        assert!(bytes(&into) == bytes(&elements(message(from, rank, number, LEN))), "{number} from {from}");
+    };
+    for round in 0..4 {
+        let mut plain = elements(vec![0; LEN]);
+        (0..3).for_each(|time| exchange(&mut plain, 10 * round + time));
+        drop(plain);
+        let mut registered = communicator.alloc::<half::f16>(LEN).expect("registered memory");
+        (3..6).for_each(|time| exchange(&mut registered, 10 * round + time));
+    }
+}
+
 /// All pairs at once, receives first, sends long enough that none can be on its way before its receiver comes.
 pub fn a_group_where_everybody_sends_to_everybody(scene: &Scene) {
     let communicator = scene.world(|_| {});

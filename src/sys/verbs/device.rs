@@ -119,6 +119,11 @@ impl Device {
         &self.attributes
     }
 
+    /// Of so many pieces of memory, those that a request may gather.
+    pub fn pieces(&self, wished: usize) -> usize {
+        usize::try_from(self.attributes.max_sge).unwrap_or(1).clamp(1, wished)
+    }
+
     fn do_not_wait(&self, fd: BorrowedFd<'_>) -> nix::Result<()> {
         let flags = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL)?) | OFlag::O_NONBLOCK;
         fcntl(fd, FcntlArg::F_SETFL(flags)).map(drop)
@@ -208,28 +213,65 @@ pub enum Grant {
     Write,
 }
 
-/// Memory of this process that the device may read and write.
+/// Memory that the device may read, and write as granted, as long as this lives.
 #[derive(Debug)]
-pub struct Region {
+pub struct Registration {
     domain: Arc<Domain>,
     raw: *mut RawMr,
-    memory: Mapping,
 }
 
-// SAFETY: the pointers are to memory of its own; who reads and writes it is its user's business.
-unsafe impl Send for Region {}
+// SAFETY: as for the device.
+unsafe impl Send for Registration {}
+
+impl Registration {
+    /// Of that range. Its pages stay with the device, also if the program gives them back to the system.
+    ///
+    /// # Safety
+    /// Nobody takes what the others write there, where they may, for anything but bytes that change.
+    pub unsafe fn new(domain: &Arc<Domain>, at: *mut u8, len: usize, grant: Grant) -> Result<Registration, Errno> {
+        let access = ACCESS_LOCAL_WRITE | if grant == Grant::Write { ACCESS_REMOTE_WRITE } else { 0 };
+        // SAFETY: the kernel looks whether the range is memory of this process; the rest is the caller's contract.
+        let raw = unsafe { (domain.device.library.ibv_reg_mr)(domain.raw, at.cast(), len, access) };
+        if raw.is_null() { Err(Errno::last()) } else { Ok(Registration { domain: domain.clone(), raw }) }
+    }
+
+    /// Its key, for this process's own requests.
+    pub fn key(&self) -> u32 {
+        // SAFETY: it is registered as long as `self` lives.
+        unsafe { (*self.raw).lkey }
+    }
+
+    /// The key for those who may write to it.
+    pub fn remote_key(&self) -> u32 {
+        // SAFETY: as for the own key.
+        unsafe { (*self.raw).rkey }
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        // SAFETY: whoever dropped it has ended the requests that used it.
+        let status = unsafe { (self.domain.device.library.ibv_dereg_mr)(self.raw) };
+        if status != 0 {
+            log::warn!("verbs: memory stays registered ({})", Errno::from_raw(status).desc());
+        }
+    }
+}
+
+/// Registered memory of its own.
+#[derive(Debug)]
+pub struct Region {
+    registration: Registration,
+    memory: Mapping,
+}
 
 impl Region {
     /// So many bytes, zeroed.
     pub fn new(domain: &Arc<Domain>, len: usize, grant: Grant) -> Result<Region, Errno> {
         let memory = Mapping::private(len).map_err(|_| Errno::ENOMEM)?;
-        let access = ACCESS_LOCAL_WRITE | if grant == Grant::Write { ACCESS_REMOTE_WRITE } else { 0 };
-        // SAFETY: the mapping has `len` bytes and lives until the region is deregistered.
-        let raw = unsafe { (domain.device.library.ibv_reg_mr)(domain.raw, memory.base().cast(), len, access) };
-        if raw.is_null() {
-            return Err(Errno::last());
-        }
-        Ok(Region { domain: domain.clone(), raw, memory })
+        // SAFETY: the mapping has `len` bytes, which are read and written through raw pointers only, and lives longer than that.
+        let registration = unsafe { Registration::new(domain, memory.base(), len, grant)? };
+        Ok(Region { registration, memory })
     }
 
     /// Where it begins.
@@ -239,26 +281,12 @@ impl Region {
 
     /// Its key, for this process's own requests.
     pub fn key(&self) -> u32 {
-        // SAFETY: it is registered as long as `self` lives.
-        unsafe { (*self.raw).lkey }
+        self.registration.key()
     }
-}
 
-impl Region {
     /// The key for those who may write to it.
     pub fn remote_key(&self) -> u32 {
-        // SAFETY: as for the own key.
-        unsafe { (*self.raw).rkey }
-    }
-}
-
-impl Drop for Region {
-    fn drop(&mut self) {
-        // SAFETY: whoever dropped it has ended the queue pairs that used it.
-        let status = unsafe { (self.domain.device.library.ibv_dereg_mr)(self.raw) };
-        if status != 0 {
-            log::warn!("verbs: memory stays registered ({})", Errno::from_raw(status).desc());
-        }
+        self.registration.remote_key()
     }
 }
 

@@ -11,6 +11,6 @@ mod device;
 mod library;
 mod queue;
 
-pub use device::{Channel, Device, Domain, Grant, Region, devices};
+pub use device::{Channel, Device, Domain, Grant, Region, Registration, devices};
 pub use library::status_text;
 pub use queue::{Path, QueuePair, Wish};

@@ -66,6 +66,8 @@ pub struct Wish {
     pub receives: u32,
     /// Bytes that are copied into the request.
     pub inline: u32,
+    /// Pieces of memory that a request may gather.
+    pub pieces: u32,
 }
 
 /// The way to the other end, as both ends have told each other.
@@ -114,7 +116,7 @@ impl QueuePair {
             let cap = Capacity {
                 max_send_wr: wish.sends,
                 max_recv_wr: wish.receives,
-                max_send_sge: 2,
+                max_send_sge: wish.pieces,
                 max_recv_sge: 1,
                 max_inline_data: inline,
             };

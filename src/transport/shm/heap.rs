@@ -2,6 +2,7 @@
 
 use super::segment::{HEAP_SPAN, Segment};
 use crate::error::{Error, Result};
+use crate::sys::known::Known;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -24,6 +25,7 @@ pub struct Piece {
     at: *mut u8,
     offset: usize,
     len: usize,
+    known: Option<Known>,
 }
 
 // SAFETY: a piece is memory like that of a Box: whoever holds it may use it from any thread.
@@ -56,10 +58,11 @@ impl HeapAllocator {
         let start = self.segment.heap_offset(self.rank) + offset;
         let at =
             heap.range(start, len).ok_or_else(|| Error::start("the heap is smaller than its layout", "Report this"))?;
-        let piece = Piece { allocator: self.clone(), at, offset, len };
+        let mut piece = Piece { allocator: self.clone(), at, offset, len, known: None };
         if let Some(file) = self.segment.file() {
             file.reserve(self.segment.heap_start() + start, len)?;
         }
+        piece.known = Some(Known::hold(at, len));
         Ok(piece)
     }
 
@@ -97,6 +100,7 @@ impl Piece {
 
 impl Drop for Piece {
     fn drop(&mut self) {
+        self.known = None;
         if self.allocator.segment.heap_is_quarantined() || self.allocator.segment.is_inherited() {
             return;
         }

@@ -14,13 +14,11 @@ use super::outbox::SLOTS;
 use super::room::Room;
 use crate::transport::Message;
 
-/// Who is bringing a message: a socket, by its number in this rank's life.
-pub(super) type Carrier = u64;
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Empty,
-    Open(Carrier),
+    /// Some of it has come; over several carriers, perhaps, of which all but one are lost, whether or not that was noticed.
+    Open,
     Whole,
 }
 
@@ -51,10 +49,8 @@ pub(super) struct Inbox {
 /// What is to be done with a message that begins to come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Opening {
-    /// Its bytes go there.
+    /// Its bytes go there. Another carrier may bring the same ones: whichever is the first to bring all of them counts.
     Take(*mut u8),
-    /// The same, in place of another carrier that has brought a part of it.
-    TakeOver(*mut u8, Carrier),
     /// It is here already: its bytes go nowhere.
     Drop,
     /// No rank would send it.
@@ -76,7 +72,7 @@ impl Inbox {
     }
 
     /// A message begins to come.
-    pub(super) fn open(&mut self, frame: &Frame, carrier: Carrier) -> Opening {
+    pub(super) fn open(&mut self, frame: &Frame) -> Opening {
         let Frame { seq, len, tag, .. } = *frame;
         let ahead = seq.wrapping_sub(self.released);
         if ahead >= SLOTS {
@@ -85,22 +81,17 @@ impl Inbox {
         }
         let landing = if ahead == 0 { self.landing.take_if(|(_, room)| *room == len as usize) } else { None };
         let slot = self.slot(seq);
-        let before = slot.state;
-        match before {
+        match slot.state {
             State::Whole => return Opening::Drop,
-            State::Open(_) if (slot.len, slot.tag) != (len, tag) => return Opening::Refuse,
-            State::Open(other) if other == carrier => return Opening::Refuse,
-            State::Open(_) => {}
+            State::Open if (slot.len, slot.tag) != (len, tag) => return Opening::Refuse,
+            State::Open => {}
             State::Empty => {
                 (slot.len, slot.tag, slot.lent) = (len, tag, frame.kind == Kind::Lent);
                 slot.at = landing.map_or_else(|| slot.room.of(len as usize), |(at, _)| at);
             }
         }
-        slot.state = State::Open(carrier);
-        match before {
-            State::Open(other) => Opening::TakeOver(slot.at, other),
-            _ => Opening::Take(slot.at),
-        }
+        slot.state = State::Open;
+        Opening::Take(slot.at)
     }
 
     /// All of it has come.
@@ -108,10 +99,10 @@ impl Inbox {
         self.slot(seq).state = State::Whole;
     }
 
-    /// Its carrier is lost. What has come of it is worth nothing.
-    pub(super) fn abandon(&mut self, seq: u32, carrier: Carrier) {
+    /// All its carriers are lost. What has come of it is worth nothing.
+    pub(super) fn abandon(&mut self, seq: u32) {
         let slot = self.slot(seq);
-        if slot.state == State::Open(carrier) {
+        if slot.state == State::Open {
             slot.state = State::Empty;
         }
     }
@@ -175,7 +166,7 @@ mod tests {
     }
 
     fn take(inbox: &mut Inbox, seq: u32) {
-        assert!(matches!(inbox.open(&frame(seq), 1), Opening::Take(_)));
+        assert!(matches!(inbox.open(&frame(seq)), Opening::Take(_)));
         inbox.complete(seq);
     }
 
@@ -197,32 +188,35 @@ mod tests {
     fn a_message_that_comes_twice_is_taken_once_before_and_after_its_release() {
         let mut inbox = Inbox::new();
         take(&mut inbox, 0);
-        assert_eq!(inbox.open(&frame(0), 2), Opening::Drop);
+        assert_eq!(inbox.open(&frame(0)), Opening::Drop);
         inbox.release();
-        assert_eq!(inbox.open(&frame(0), 2), Opening::Drop);
+        assert_eq!(inbox.open(&frame(0)), Opening::Drop);
         take(&mut inbox, 1);
     }
 
     #[test]
-    fn half_a_message_is_taken_over_by_the_next_carrier() {
+    fn a_message_that_two_carriers_bring_goes_to_one_place_until_it_is_whole_or_both_are_lost() {
         let mut inbox = Inbox::new();
-        let Opening::Take(at) = inbox.open(&frame(0), 1) else { panic!("the first") };
-        assert_eq!(inbox.open(&frame(0), 2), Opening::TakeOver(at, 1));
-        inbox.abandon(0, 1);
-        assert_eq!(inbox.open(&frame(0), 2), Opening::Refuse, "the same carrier twice");
-        inbox.abandon(0, 2);
-        assert_eq!(inbox.open(&frame(0), 3), Opening::Take(at));
+        let Opening::Take(at) = inbox.open(&frame(0)) else { panic!("the first") };
+        assert_eq!(inbox.open(&frame(0)), Opening::Take(at));
+        inbox.abandon(0);
+        assert!(inbox.front().is_none());
+        assert_eq!(inbox.open(&frame(0)), Opening::Take(at), "a third one");
+        inbox.complete(0);
+        assert_eq!(inbox.open(&frame(0)), Opening::Drop);
+        inbox.abandon(0);
+        assert!(inbox.front().is_some(), "what is whole stays");
     }
 
     #[test]
     fn what_nobody_would_send_is_refused() {
         let mut inbox = Inbox::new();
         for seq in [SLOTS, SLOTS + 5, u32::MAX / 2] {
-            assert_eq!(inbox.open(&frame(seq), 1), Opening::Refuse, "{seq}");
+            assert_eq!(inbox.open(&frame(seq)), Opening::Refuse, "{seq}");
         }
         let other = Frame { len: 9, ..frame(0) };
-        inbox.open(&frame(0), 1);
-        assert_eq!(inbox.open(&other, 2), Opening::Refuse, "another length under the same number");
+        inbox.open(&frame(0));
+        assert_eq!(inbox.open(&other), Opening::Refuse, "another length under the same number");
     }
 
     #[test]
@@ -230,11 +224,11 @@ mod tests {
         let (mut inbox, mut place) = (Inbox::new(), [0u8; 8]);
         let at = place.as_mut_ptr();
         inbox.land(at, 8);
-        assert!(matches!(inbox.open(&frame(1), 1), Opening::Take(other) if other != at), "not the next one");
-        assert_eq!(inbox.open(&frame(0), 1), Opening::Take(at));
+        assert!(matches!(inbox.open(&frame(1)), Opening::Take(other) if other != at), "not the next one");
+        assert_eq!(inbox.open(&frame(0)), Opening::Take(at));
         let mut inbox = Inbox::new();
         inbox.land(at, 7);
-        assert!(matches!(inbox.open(&frame(0), 1), Opening::Take(other) if other != at), "another length");
+        assert!(matches!(inbox.open(&frame(0)), Opening::Take(other) if other != at), "another length");
     }
 
     #[test]
@@ -245,6 +239,6 @@ mod tests {
             inbox.release();
             assert_eq!(inbox.untold(), step + 1);
         }
-        assert_eq!(inbox.open(&frame(u32::MAX), 2), Opening::Refuse, "long gone");
+        assert_eq!(inbox.open(&frame(u32::MAX)), Opening::Refuse, "long gone");
     }
 }

@@ -489,6 +489,12 @@ impl Links for TcpLinks {
         })
     }
 
+    fn lends(&mut self, at: *const u8, len: usize) {
+        if len >= LENT {
+            self.queues.lends(at, len);
+        }
+    }
+
     fn reserve_from(
         &mut self,
         lane: u32,

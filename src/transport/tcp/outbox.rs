@@ -61,7 +61,7 @@ impl Outbox {
     fn slot(&mut self) -> &mut Slot {
         let index = (self.next % SLOTS) as usize;
         while self.slots.len() <= index {
-            self.slots.push(Slot { room: Room::default(), lent: std::ptr::null(), tag: 0, sum: 0 });
+            self.slots.push(Slot { room: Room::to_send(), lent: std::ptr::null(), tag: 0, sum: 0 });
         }
         &mut self.slots[index]
     }

@@ -9,7 +9,7 @@
 mod carried;
 
 use super::frame::{Frame, Kind, LinkKind, Spot};
-use super::inbox::{Carrier, Inbox, Opening};
+use super::inbox::{Inbox, Opening};
 use super::outbox::{Letter, Outbox};
 use super::socket::{Coming, Socket};
 use super::sums::sum;
@@ -45,6 +45,9 @@ pub(super) struct Parcel {
     /// It was sent before, over a socket that is lost: the other rank may have it.
     pub(super) again: bool,
 }
+
+/// Who brings or takes a message: a socket or a queue, by its number in this rank's life.
+pub(super) type Carrier = u64;
 
 /// An RDMA queue with its number in this rank's life.
 #[derive(Debug)]
@@ -404,7 +407,7 @@ impl Peer {
                         self.said.push_back(word);
                     }
                     Some(Coming { frame, at: end, .. }) if !end.is_null() => {
-                        self.inbox(frame.spot).complete(frame.seq);
+                        self.complete(&frame);
                         return Ok(true);
                     }
                     _ => {}
@@ -419,7 +422,7 @@ impl Peer {
                 Kind::Release => self.hear(&frame)?,
                 Kind::Kept | Kind::Lent => {
                     self.hear(&frame)?;
-                    let place = self.place_for(&frame, self.sockets[at].carrier)?;
+                    let place = self.place_for(&frame)?;
                     self.sockets[at].coming = Some(Coming { frame, at: place, left: frame.len as usize });
                 }
             }
@@ -469,25 +472,29 @@ impl Peer {
         Ok(())
     }
 
-    /// Where the payload of a message goes that begins to come over that carrier; null: nowhere.
-    fn place_for(&mut self, frame: &Frame, carrier: Carrier) -> Result<*mut u8, Nonsense> {
-        Ok(match self.inbox(frame.spot).open(frame, carrier) {
+    /// Where the payload of a message goes that begins to come; null: nowhere.
+    fn place_for(&mut self, frame: &Frame) -> Result<*mut u8, Nonsense> {
+        Ok(match self.inbox(frame.spot).open(frame) {
             Opening::Take(place) => place,
-            Opening::TakeOver(place, other) => {
-                // What the other carrier still brings of it goes nowhere.
-                for socket in self.sockets.iter_mut().filter(|socket| socket.carrier == other) {
-                    if let Some(coming) = &mut socket.coming {
-                        coming.at = std::ptr::null_mut();
-                    }
-                }
-                place
-            }
             Opening::Drop => {
                 self.tell_again(frame.spot);
                 std::ptr::null_mut()
             }
             Opening::Refuse => return Err("a message that its link has no place for".into()),
         })
+    }
+
+    /// Where the sockets put what they still bring of a message.
+    fn brought(&mut self, spot: Spot, seq: u32) -> impl Iterator<Item = &mut *mut u8> {
+        let coming = self.sockets.iter_mut().filter_map(|socket| socket.coming.as_mut());
+        let same = move |frame: &Frame| frame.kind != Kind::Word && (frame.spot, frame.seq) == (spot, seq);
+        coming.filter(move |coming| same(&coming.frame) && !coming.at.is_null()).map(|coming| &mut coming.at)
+    }
+
+    /// All of a message has come. What another socket still brings of it goes nowhere: its place may soon be something else's.
+    fn complete(&mut self, frame: &Frame) {
+        self.brought(frame.spot, frame.seq).for_each(|at| *at = std::ptr::null_mut());
+        self.inbox(frame.spot).complete(frame.seq);
     }
 
     /// What the other rank was told of a link may not have reached it.
@@ -541,8 +548,9 @@ impl Peer {
         if let Some(Coming { frame, at: place, .. }) = &socket.coming
             && !place.is_null()
             && frame.kind != Kind::Word
+            && self.brought(frame.spot, frame.seq).next().is_none()
         {
-            self.inbox(frame.spot).abandon(frame.seq, socket.carrier);
+            self.inbox(frame.spot).abandon(frame.seq);
         }
         // A release that was told over it may be lost with it.
         for index in 0..self.inboxes.len() {

@@ -14,6 +14,7 @@ use crate::error::Error;
 use crate::plan::MOST_CHUNK_BYTES;
 use crate::sys::verbs::Channel;
 use crate::sys::verbs::abi::number::{EVENT_DEVICE_FATAL, EVENT_PORT_ACTIVE, EVENT_PORT_ERR};
+use crate::sys::watched;
 use crate::transport::verbs::offer::{Offer, Word};
 use crate::transport::verbs::queue::{Lost, Queue};
 use crate::transport::verbs::{self, Nic};
@@ -59,6 +60,14 @@ impl Queues {
 
     pub(super) fn are_there(&self) -> bool {
         !self.nics.is_empty()
+    }
+
+    /// Long messages will be sent from there, by a device if it knows that memory.
+    #[inline]
+    pub(super) fn lends(&self, at: *const u8, len: usize) {
+        if self.are_there() {
+            watched::sent_from(at, len);
+        }
     }
 
     /// Queues between two ranks, if the other has as many devices: one for small messages, one a device for long ones.

@@ -9,8 +9,7 @@
 
 use super::cipher::{self, Cipher};
 use super::frame::{Frame, HEADER};
-use super::inbox::Carrier;
-use super::peer::{Nonsense, Parcel};
+use super::peer::{Carrier, Nonsense, Parcel};
 use super::sums::{SUMMED, broken_header, header, sum, without_sums};
 use crate::boot::wire::DataKeys;
 use crate::config::Protection;

@@ -106,7 +106,7 @@ impl Bridge {
             return Ok(false);
         }
         // SAFETY: the payload has that length.
-        unsafe { self.queue.begin(&[], payload.as_ptr(), payload.len(), None) };
+        unsafe { self.queue.begin(&[], payload.as_ptr(), payload.len(), false, None) };
         self.queue.go_on(|()| ()).map_err(|lost| lost.0)?;
         Ok(true)
     }

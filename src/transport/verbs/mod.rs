@@ -8,7 +8,9 @@
 //!
 //! | file | idea |
 //! |---|---|
+//! | `cache` | which memory the device knows |
 //! | `flow` | naps while a stream flows |
+//! | `gather` | a write of header and payload from where they lie |
 //! | `gid` | which of a port's addresses |
 //! | `nic` | ports that are ready, and why others are not |
 //! | `offer` | what two ranks tell each other to join their queues |
@@ -16,12 +18,14 @@
 //! | `run` | several messages in one write |
 //! | `bridge` | a queue whose other end is a queue pair of the `ibverbs` crate (feature `ibverbs`) |
 //!
-//! A rank lets each other one write to the slots of their queue and to nothing else: a message goes into a slot, and from there to its place.
-//! What comes is checked as what comes over a socket is.
+//! A rank lets each other one write to the slots of their queue and to nothing else: a message comes into a slot, and goes from there to its
+//! place. What comes is checked as what comes over a socket is.
 
 #[cfg(feature = "ibverbs")]
 pub mod bridge;
+mod cache;
 pub(super) mod flow;
+mod gather;
 mod gid;
 mod nic;
 pub(crate) mod offer;

@@ -1,7 +1,8 @@
 //! One queue pair as a carrier of messages between two ranks.
 //!
 //! ```text
-//!   here:     │slot│slot│slot│…      a message is put together in a slot; it is free again when a later request is done
+//!   here:     │slot│slot│slot│…      a message is put together in a slot; it is free again when a later request is done. Of a long message
+//!               │                    in memory that the device knows only the header goes there (`cache`, `gather`)
 //!               │ write with immediate: the message's number (several messages in one write: `run`)
 //!               ▼
 //!   there:    │slot│slot│slot│…      the slot of the same number; free again as soon as its message is in its place
@@ -17,8 +18,10 @@
 //! message, or in one of its own when half of them were taken and nothing else goes there. Two are kept back for those.
 
 use super::Nic;
+use super::cache::Registrations;
+use super::gather::{PIECES_OF_ONE, Waiting, pieces};
 use super::offer::Offer;
-use super::run::Layout;
+use super::run::{self, Layout};
 use crate::boot::host::random;
 use crate::sys::verbs::abi::number::{
     SEND_INLINE, SEND_SIGNALED, WC_RECV, WC_RECV_WITH_IMMEDIATE, WR_WRITE_WITH_IMMEDIATE,
@@ -52,8 +55,12 @@ const RETRIES: u8 = 6;
 const LOOK: Duration = Duration::from_millis(1);
 const MOST_LOOKS: u32 = 20;
 
-/// Completions taken at a time.
+/// Completions taken, and writes posted, at a time; and the pieces of those writes.
 const AT_A_TIME: usize = 16;
+const PIECES_AT_A_TIME: usize = 4 * run::MOST * PIECES_OF_ONE;
+
+/// From so many bytes on a payload is sent from where it lies.
+const GATHERED: usize = 8 << 10;
 
 /// Marks a receive's number.
 const RECEIVED: u64 = 1 << 63;
@@ -110,8 +117,12 @@ pub(crate) struct Queue<P> {
     into: Region,
     /// Where the other end's slots begin, and the key to them.
     theirs: (u64, u32),
-    /// Messages that wait in their slots to be posted: their lengths, and what the sender calls them.
-    waiting: VecDeque<(u32, Option<P>)>,
+    /// Memory that the device reads payloads from.
+    registrations: Registrations,
+    /// Messages of a write at most, so that the device takes all their pieces.
+    together: usize,
+    /// Messages that wait to be posted.
+    waiting: VecDeque<Waiting<P>>,
     /// Messages that were put into slots, that were posted, and whose requests are done.
     filled: u64,
     posted: u64,
@@ -138,7 +149,8 @@ impl<P: Copy> Queue<P> {
     ) -> Result<(Queue<P>, Offer), Errno> {
         let depth = if index == 0 { SMALL_DEPTH } else { LONG_DEPTH };
         let layout = Layout::new(depth, header + NEWS, most);
-        let wish = Wish { sends: depth, receives: depth, inline: INLINE };
+        let pieces = nic.device.pieces(if index == 0 { 1 } else { run::MOST * PIECES_OF_ONE });
+        let wish = Wish { sends: depth, receives: depth, inline: INLINE, pieces: pieces as u32 };
         // A domain of its own: nobody but the other end of this pair can write to its slots, whatever keys somebody guesses.
         let domain = Domain::new(&nic.device)?;
         let pair = QueuePair::new(&domain, channel, nic.port, wish)?;
@@ -158,6 +170,8 @@ impl<P: Copy> Queue<P> {
             out,
             into,
             theirs: (0, 0),
+            registrations: Registrations::new(domain),
+            together: if index == 0 { run::MOST } else { pieces / PIECES_OF_ONE },
             waiting: VecDeque::new(),
             filled: 0,
             posted: 0,
@@ -276,63 +290,71 @@ impl<P: Copy> Queue<P> {
 
     /// The messages that wait to be posted.
     pub(crate) fn waiting(&self) -> impl Iterator<Item = P> + Clone {
-        self.waiting.iter().filter_map(|(_, parcel)| *parcel)
+        self.waiting.iter().filter_map(|message| message.parcel)
     }
 
     /// Puts a message into the next slot; there is room. `header`: what goes before the payload, without the last word, which is this
-    /// queue's own.
+    /// queue's own. `stays`: the payload stays where it is until the other end has it, and may be sent from there.
     ///
     /// # Safety
-    /// `at` is valid for reads of `len` bytes.
-    pub(crate) unsafe fn begin(&mut self, header: &[u8], at: *const u8, len: usize, parcel: Option<P>) {
+    /// `at` is valid for reads of `len` bytes. What stays is, in memory that `known` knows, not given back before the other end has the message,
+    /// or this queue is gone.
+    pub(crate) unsafe fn begin(&mut self, header: &[u8], at: *const u8, len: usize, stays: bool, parcel: Option<P>) {
         let Layout { header: before, full, .. } = self.layout;
         assert!(header.len() + NEWS == before && before + len <= full, "{len} bytes in a slot for {full}");
         let slot = self.out.base().wrapping_add(self.layout.at(self.filled));
         let said = self.tell().to_le_bytes();
+        let may_gather = stays && len >= GATHERED && self.index != 0 && self.together > 0;
+        let key = may_gather.then(|| self.registrations.key(at, len, self.filled, self.done)).flatten();
         // SAFETY: the slot is inside the region and free: fewer messages than there are slots are not done. It has room for both parts.
         unsafe {
             std::ptr::copy_nonoverlapping(header.as_ptr(), slot, header.len());
             std::ptr::copy_nonoverlapping(said.as_ptr(), slot.add(header.len()), said.len());
-            std::ptr::copy_nonoverlapping(at, slot.add(before), len);
+            if key.is_none() {
+                std::ptr::copy_nonoverlapping(at, slot.add(before), len);
+            }
         }
         self.filled += 1;
-        self.waiting.push_back(((before + len) as u32, parcel));
+        let lies = key.map(|key| (at.expose_provenance() as u64, key));
+        self.waiting.push_back(Waiting { length: (before + len) as u32, lies, parcel });
     }
 
     /// Posts what waits, and hands over what the messages are called.
     pub(crate) fn go_on(&mut self, mut taken: impl FnMut(P)) -> Result<(), Lost> {
         while !self.waiting.is_empty() {
-            let mut pieces = [Piece::default(); AT_A_TIME];
+            let mut all = [Piece::default(); PIECES_AT_A_TIME];
             let mut requests = [SendRequest::default(); AT_A_TIME];
-            let (mut writes, mut count) = (0, 0);
-            while writes < AT_A_TIME && count < self.waiting.len() {
+            let (mut writes, mut count, mut used) = (0, 0, 0);
+            while writes < AT_A_TIME && count < self.waiting.len() && used + run::MOST * PIECES_OF_ONE <= all.len() {
                 let number = self.posted + count as u64;
-                let lengths = self.waiting.range(count..).map(|(length, _)| *length);
-                let (messages, bytes) = self.layout.together(number, lengths);
+                let lengths = self.waiting.range(count..).map(|message| message.length);
+                let (messages, bytes) = self.layout.together(number, self.together.max(1), lengths);
+                let run = self.waiting.range(count..count + messages);
+                let own = (self.out.base().wrapping_add(self.layout.at(number)) as u64, self.out.key());
+                let of_it = pieces(&self.layout, own, run, &mut all[used..]);
+                let inline = if bytes <= self.pair.inline() as usize { SEND_INLINE } else { 0 };
                 count += messages;
-                let (slot, length) = (self.layout.at(number) as u64, bytes as u32);
-                pieces[writes] = Piece { addr: self.out.base() as u64 + slot, length, lkey: self.out.key() };
-                let last = count == self.waiting.len() || writes + 1 == AT_A_TIME;
-                let inline = if length <= self.pair.inline() { SEND_INLINE } else { 0 };
                 requests[writes] = SendRequest {
                     // That of its last message.
                     wr_id: self.posted + count as u64 - 1,
-                    sg_list: &raw mut pieces[writes],
-                    num_sge: 1,
+                    sg_list: &raw mut all[used],
+                    num_sge: of_it as i32,
                     opcode: WR_WRITE_WITH_IMMEDIATE,
                     imm_data: (number as u32).to_be(),
-                    remote_addr: self.theirs.0 + slot,
+                    remote_addr: self.theirs.0 + self.layout.at(number) as u64,
                     rkey: self.theirs.1,
-                    // One completion for all: the requests before it are done when it is.
-                    send_flags: inline | if last { SEND_SIGNALED } else { 0 },
+                    send_flags: inline,
                     ..SendRequest::default()
                 };
-                writes += 1;
+                (writes, used) = (writes + 1, used + of_it);
             }
-            // SAFETY: the pieces are slots of a registered region, which are not used again before `done` has passed them.
+            // One completion for all: the requests before it are done when it is.
+            requests[writes - 1].send_flags |= SEND_SIGNALED;
+            // SAFETY: the pieces are of slots and other memory that is registered in this pair's domain: slots are not used again, and
+            // registrations do not go, before `done` has passed them.
             unsafe { self.pair.send(&mut requests[..writes])? };
             self.posted += count as u64;
-            self.waiting.drain(..count).filter_map(|(_, parcel)| parcel).for_each(&mut taken);
+            self.waiting.drain(..count).filter_map(|message| message.parcel).for_each(&mut taken);
         }
         Ok(())
     }

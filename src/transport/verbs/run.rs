@@ -9,7 +9,7 @@
 //! and every device a request, a receive and a completion.
 
 /// Messages of a write at most. More would keep a rank that folds waiting for the first of them for too long.
-const MOST: usize = 8;
+pub(super) const MOST: usize = 8;
 
 /// How the slots of both ends lie.
 #[derive(Clone, Copy, Debug)]
@@ -40,10 +40,11 @@ impl Layout {
         self.depth as usize - (number % u64::from(self.depth)) as usize
     }
 
-    /// Of messages from that number on, whose lengths these are: how many one write takes, and its length. At least one, where there is one.
-    pub(super) fn together(&self, first: u64, lengths: impl Iterator<Item = u32>) -> (usize, usize) {
+    /// Of messages from that number on, whose lengths these are: how many one write takes, `most` of them at most, and its length. At least one,
+    /// where there is one.
+    pub(super) fn together(&self, first: u64, most: usize, lengths: impl Iterator<Item = u32>) -> (usize, usize) {
         let (mut count, mut bytes, mut before) = (0, 0, self.full);
-        for length in lengths.take(MOST.min(self.left(first))) {
+        for length in lengths.take(MOST.min(most).min(self.left(first))) {
             if before != self.full {
                 break;
             }
@@ -70,7 +71,7 @@ mod tests {
     const LAYOUT: Layout = Layout { depth: 16, header: 24, full: 1000, slot: 1024 };
 
     fn there_and_back(first: u64, lengths: &[u32]) -> Vec<usize> {
-        let (count, bytes) = LAYOUT.together(first, lengths.iter().copied());
+        let (count, bytes) = LAYOUT.together(first, MOST, lengths.iter().copied());
         let back: Vec<usize> = LAYOUT.apart(first, bytes).expect("what was written").collect();
         assert_eq!(back, lengths[..count].iter().map(|length| *length as usize).collect::<Vec<_>>());
         back
@@ -83,7 +84,8 @@ mod tests {
         assert_eq!(there_and_back(32, &[1000; 20]).len(), MOST);
         assert_eq!(there_and_back(13, &[1000; 8]).len(), 3, "no further than to the last slot");
         assert_eq!(there_and_back(15, &[1000, 1000]).len(), 1);
-        assert_eq!(LAYOUT.together(0, std::iter::empty()), (0, 0));
+        assert_eq!(LAYOUT.together(0, 2, [1000; 8].into_iter()), (2, 2024), "no more than the sender's device takes");
+        assert_eq!(LAYOUT.together(0, MOST, std::iter::empty()), (0, 0));
     }
 
     #[test]

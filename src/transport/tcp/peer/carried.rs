@@ -59,8 +59,8 @@ impl Peer {
                     continue;
                 }
                 let (header, len) = header(&frame, self.checked);
-                // SAFETY: the payload of a frame has `len` bytes where it lies.
-                unsafe { self.queues[at].queue.begin(&header[..len], from, frame.len as usize, parcel) };
+                // SAFETY: the payload of a frame has `len` bytes where it lies, and lies there until the other rank has released it.
+                unsafe { self.queues[at].queue.begin(&header[..len], from, frame.len as usize, true, parcel) };
                 if !small && parcel.is_some() {
                     self.flow_out.moved();
                     self.flow_in.turned();
@@ -91,7 +91,7 @@ impl Peer {
         }
         let (header, len) = header(frame, self.checked);
         // SAFETY: the payload is as long as it says.
-        unsafe { self.queues[at].queue.begin(&header[..len], counts.as_ptr(), counts.len(), None) };
+        unsafe { self.queues[at].queue.begin(&header[..len], counts.as_ptr(), counts.len(), false, None) };
     }
 
     /// What the other rank says of queues: of one that is lost it may not have heard yet.
@@ -177,7 +177,7 @@ impl Peer {
             self.hear_counts(&counts[..payload])?;
             return Ok(false);
         }
-        let place = self.place_for(&frame, self.queues[at].carrier)?;
+        let place = self.place_for(&frame)?;
         if place.is_null() {
             return Ok(false);
         }
@@ -186,7 +186,7 @@ impl Peer {
         if self.checked {
             check(&frame, place.wrapping_add(frame.len as usize), over)?;
         }
-        self.inbox(frame.spot).complete(frame.seq);
+        self.complete(&frame);
         if self.queues[at].queue.index != 0 {
             self.flow_in.moved();
             self.flow_out.turned();

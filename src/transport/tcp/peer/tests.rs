@@ -3,6 +3,7 @@
 use super::*;
 use crate::boot::wire::DataKeys;
 use crate::config::Protection;
+use crate::plan::MOST_CHUNK_BYTES;
 use crate::transport::tcp::socket::Guard;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -21,10 +22,15 @@ fn peer(protection: Protection) -> Peer {
 
 /// Joins two ends by a socket of that turn.
 fn join(ends: &mut [Peer; 2], protection: Protection, turn: u64) {
+    join_as(ends, protection, turn, 0);
+}
+
+/// Joins two ends by the socket of that number, and of that turn.
+fn join_as(ends: &mut [Peer; 2], protection: Protection, turn: u64, index: u8) {
     let (here, there) = UnixStream::pair().expect("a pair of sockets");
     for ((end, stream), guard) in ends.iter_mut().zip([here, there]).zip(guards(protection, turn)) {
         stream.set_nonblocking(true).expect("a socket that does not wait");
-        end.add(Socket::new(stream.into(), turn, 0, turn, guard));
+        end.add(Socket::new(stream.into(), turn, index, turn, guard));
     }
 }
 
@@ -120,6 +126,33 @@ fn messages_of_a_lost_socket_come_once_over_the_next_one() {
         assert_eq!(seen, [0, 1, 2, 3, 4, 5], "each once and in order");
         // What was released before the loss is told again; what came later waits for a message to go with.
         assert_eq!(!ends[0].is_owed(), len == 8);
+    }
+}
+
+/// The sockets' order of reading is not that of sending: a part of a message may be read from the lost socket when all of it has begun to
+/// come over another one.
+#[test]
+fn a_message_that_has_begun_to_come_again_comes_though_its_first_part_is_read_late() {
+    // More than a socket holds.
+    let len = MOST_CHUNK_BYTES as usize;
+    for protection in Protection::ALL {
+        let mut ends = [peer(protection), peer(protection)];
+        join_as(&mut ends, protection, 1, 1);
+        send(&mut ends[0], 0..1, len);
+        // Most of it waits in the first socket when that is lost at its writer's end, and goes over the second one.
+        ends[0].lose(0);
+        join_as(&mut ends, protection, 2, 0);
+        ends[0].pump(&Boards::new(), false);
+        assert_eq!(ends[1].sockets.len(), 2);
+        let (later, lost) = (0, 1);
+        assert_eq!(ends[1].take_in(later).expect("sense"), Ok(Taken::Bytes));
+        assert_eq!(ends[1].take_in(lost).expect("sense"), Err(Errno::ECONNRESET));
+        ends[1].lose(lost);
+        ends[0].pump(&Boards::new(), false);
+        let mut seen = receive(&mut ends[1], len);
+        ends[0].pump(&Boards::new(), false);
+        seen.extend(receive(&mut ends[1], len));
+        assert_eq!(seen, [0], "{protection:?}");
     }
 }
 

@@ -86,7 +86,8 @@ fn what_the_ibverbs_crate_sends_is_received_and_the_reverse() {
         if !sending && sent_there < MESSAGES.min(came_there + 4) && sent_there - came < count / 2 {
             let message = payload(sent_there, 2);
             let at = count * slot;
-            memory[at..at + HEAD].copy_from_slice(&(came_there as u32).to_le_bytes());
+            memory[at..at + 4].copy_from_slice(&(came_there as u32).to_le_bytes());
+            memory[at + 4..at + HEAD].copy_from_slice(&((HEAD + message.len()) as u32).to_le_bytes());
             memory[at + HEAD..at + HEAD + message.len()].copy_from_slice(&message);
             // SAFETY: the range is left alone until the request has completed.
             unsafe { theirs.post_send(&mut memory, at..at + HEAD + message.len(), 1 << 32) }.expect("a send");

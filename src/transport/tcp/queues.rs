@@ -16,7 +16,7 @@ use crate::sys::verbs::Channel;
 use crate::sys::verbs::abi::number::{EVENT_DEVICE_FATAL, EVENT_PORT_ACTIVE, EVENT_PORT_ERR};
 use crate::sys::watched;
 use crate::transport::verbs::offer::{Offer, Word};
-use crate::transport::verbs::queue::{Lost, Queue};
+use crate::transport::verbs::queue::{Lost, PARTS, Queue};
 use crate::transport::verbs::{self, Nic};
 use nix::errno::Errno;
 use std::collections::BTreeMap;
@@ -163,9 +163,9 @@ impl TcpLinks {
 
     fn make(&self, index: u8, attempt: u32) -> Result<(Queue<super::peer::Parcel>, Offer), Errno> {
         let at = self.queues.nic_of(index);
-        let most = if index == 0 { SMALL_MESSAGE } else { MOST_CHUNK_BYTES } as usize;
+        let (most, parts) = if index == 0 { (SMALL_MESSAGE, 1) } else { (MOST_CHUNK_BYTES, PARTS) };
         let header = if self.checked() { SUMMED } else { HEADER };
-        Queue::new(&self.queues.nics[at], &self.queues.channels[at], index, attempt, (header, most))
+        Queue::new(&self.queues.nics[at], &self.queues.channels[at], index, attempt, (header, most as usize, parts))
     }
 
     fn say(&mut self, rank: u32, word: &Word) {

@@ -6,11 +6,12 @@
 //!   send ── write with immediate, into the slots of ──>    a MemoryRegion<u8>; the completion says that it has come, and how long it is
 //!   receive <── SEND ───────────────────────────────       QueuePair::post_send
 //!
-//!   a message: 4 bytes, how many messages from the other end were taken (little-endian), then the payload
+//!   a message: 4 bytes, how many messages from the other end were taken (little-endian); 4 bytes, how long it is, these 8 included; then the
+//!   payload
 //! ```
 
 use super::offer::Offer;
-use super::queue::Queue;
+use super::queue::{LAST, Queue};
 use super::{Nic, ready};
 use crate::boot::BootConfig;
 use crate::sys::verbs::Channel;
@@ -18,7 +19,7 @@ use ibverbs::{Gid, MemoryRegion, QueuePairEndpoint};
 use std::sync::Arc;
 
 /// Bytes before a payload.
-pub const HEAD: usize = 4;
+pub const HEAD: usize = LAST;
 
 /// This library's end.
 #[derive(Debug)]
@@ -34,7 +35,7 @@ impl Bridge {
         let config = BootConfig::from_env().map_err(|error| error.to_string())?;
         let nic = ready(&config).first().cloned().ok_or("no RDMA device is ready")?;
         let channel = Channel::new(&nic.device).map_err(|errno| errno.to_string())?;
-        let (queue, offer) = Queue::new(&nic, &channel, 1, 1, (0, most)).map_err(|errno| errno.to_string())?;
+        let (queue, offer) = Queue::new(&nic, &channel, 1, 1, (0, most, 1)).map_err(|errno| errno.to_string())?;
         Ok(Bridge { queue, nic, offer })
     }
 

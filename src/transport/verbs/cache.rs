@@ -22,7 +22,7 @@ struct Entry {
     span: Span,
     /// Nothing: the device refuses this memory.
     registration: Option<Registration>,
-    /// The message that used it last.
+    /// Behind the slots of the message that used it last.
     used: u64,
 }
 
@@ -41,8 +41,9 @@ impl Registrations {
         Registrations { domain, entries: Vec::new(), ends: 0, complained: false }
     }
 
-    /// The key for sending from that range with the message of that number; nothing: it must be copied. `done`: messages whose requests are.
-    pub(super) fn key(&mut self, at: *const u8, len: usize, number: u64, done: u64) -> Option<u32> {
+    /// The key for sending from that range; nothing: it must be copied. `behind`: the slot behind its message; `done`: that behind the messages
+    /// whose requests are done.
+    pub(super) fn key(&mut self, at: *const u8, len: usize, behind: u64, done: u64) -> Option<u32> {
         self.sweep(done);
         let span = watched::find(at.addr(), len)?;
         let found = self.entries.iter().position(|entry| entry.span == span);
@@ -50,7 +51,7 @@ impl Registrations {
             Some(found) => &mut self.entries[found],
             None => self.register(span, done)?,
         };
-        entry.used = number + 1;
+        entry.used = behind;
         entry.registration.as_ref().map(Registration::key)
     }
 

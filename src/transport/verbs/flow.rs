@@ -19,8 +19,9 @@ const STREAM: u32 = 8;
 const FIRST: u32 = 100;
 const LONGEST: u32 = 800;
 
-/// While the device has so many long messages to send, it needs the processor more than a rank that waits, whatever for: it gets that long.
-pub(crate) const BUSY: u64 = 4;
+/// While the device has so many slots of long messages to send, of 64 KiB, it needs the processor more than a rank that waits, whatever for: it
+/// gets that long.
+pub(crate) const BUSY: u64 = 8;
 pub(crate) const GLANCE: Duration = Duration::from_micros(100);
 
 /// Naps so short are none: the kernel's timers are 50 us late.

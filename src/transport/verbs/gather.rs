@@ -7,7 +7,7 @@
 //!   there:         │head│   payload    │pad│head│   payload    │pad│head│ payload │   as if all had been in the slots
 //! ```
 
-use super::run::Layout;
+use super::run::{Layout, Lying};
 use crate::sys::verbs::abi::Piece;
 
 /// Pieces of one message at most: one of its slot, and its payload.
@@ -16,34 +16,35 @@ pub(super) const PIECES_OF_ONE: usize = 2;
 /// A message that waits to be posted.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Waiting<P> {
-    /// Its bytes, header included.
-    pub(super) length: u32,
+    /// Its slots.
+    pub(super) lying: Lying,
     /// Where its payload lies, and the key to it, if not in the slot.
     pub(super) lies: Option<(u64, u32)>,
     /// What the sender calls it.
     pub(super) parcel: Option<P>,
 }
 
-/// The pieces of a write of those messages, whose slots begin at `own` (and the key to them). How many they are.
+/// The pieces of a write of those messages, out of slots that begin at `base` (and the key to them). How many they are.
 pub(super) fn pieces<'a, P: 'a>(
     layout: &Layout,
-    (mut slot, lkey): (u64, u32),
+    (base, lkey): (u64, u32),
     messages: impl Iterator<Item = &'a Waiting<P>>,
     into: &mut [Piece],
 ) -> usize {
-    let (mut begin, mut end, mut count) = (slot, slot, 0);
+    let (mut own, mut end, mut count) = (None, 0, 0);
     for message in messages {
-        let behind = slot + u64::from(message.length);
-        end = behind;
+        let slot = base + layout.at(message.lying.number) as u64;
+        let begin = own.unwrap_or(slot);
+        end = slot + message.lying.length as u64;
+        own = Some(begin);
         if let Some((addr, key)) = message.lies {
             let payload = slot + layout.header as u64;
             into[count] = Piece { addr: begin, length: (payload - begin) as u32, lkey };
-            into[count + 1] = Piece { addr, length: (behind - payload) as u32, lkey: key };
-            (begin, count) = (behind, count + PIECES_OF_ONE);
+            into[count + 1] = Piece { addr, length: (end - payload) as u32, lkey: key };
+            (own, count) = (Some(end), count + PIECES_OF_ONE);
         }
-        slot += layout.slot as u64;
     }
-    if end > begin {
+    if let Some(begin) = own.filter(|begin| *begin < end) {
         into[count] = Piece { addr: begin, length: (end - begin) as u32, lkey };
         count += 1;
     }
@@ -54,17 +55,20 @@ pub(super) fn pieces<'a, P: 'a>(
 mod tests {
     use super::*;
 
-    const LAYOUT: Layout = Layout { depth: 16, header: 24, full: 1000, slot: 1024 };
+    const LAYOUT: Layout = Layout { slots: 16, slot: 1024, header: 24, full: 1000 };
     const OWN: (u64, u32) = (1 << 20, 7);
 
-    fn waiting(length: u32, lies: Option<(u64, u32)>) -> Waiting<()> {
-        Waiting { length, lies, parcel: None }
+    fn waiting(length: usize, lies: Option<(u64, u32)>) -> Waiting<()> {
+        Waiting { lying: Lying { number: 0, length }, lies, parcel: None }
     }
 
-    /// The pieces of those messages, as (address, bytes, key).
+    /// The pieces of those messages, from the third slot on, as (address, bytes, key).
     fn written(messages: &[Waiting<()>]) -> Vec<(u64, u32, u32)> {
         let mut into = [Piece::default(); 16];
-        let count = pieces(&LAYOUT, OWN, messages.iter(), &mut into);
+        let mut messages = messages.to_vec();
+        messages.iter_mut().zip(2..).for_each(|(message, number)| message.lying.number = number);
+        let base = (OWN.0 - 2048, OWN.1);
+        let count = pieces(&LAYOUT, base, messages.iter(), &mut into);
         into[..count].iter().map(|piece| (piece.addr, piece.length, piece.lkey)).collect()
     }
 

@@ -1,21 +1,21 @@
 //! One queue pair as a carrier of messages between two ranks.
 //!
 //! ```text
-//!   here:     │slot│slot│slot│…      a message is put together in a slot; it is free again when a later request is done. Of a long message
+//!   here:     │slot│slot│slot│…      a message is put together in slots; they are free again when a later request is done. Of a long message
 //!               │                    in memory that the device knows only the header goes there (`cache`, `gather`)
-//!               │ write with immediate: the message's number (several messages in one write: `run`)
+//!               │ write with immediate: the number of the first slot (how messages lie in slots, several in one write: `run`)
 //!               ▼
-//!   there:    │slot│slot│slot│…      the slot of the same number; free again as soon as its message is in its place
+//!   there:    │slot│slot│slot│…      the slots of the same numbers; free again as soon as their message is in its place
 //!
-//!   a slot:   header (of the message, and in its last word how many messages from the other end were taken), then the payload
+//!   a message: header (its own; how many slots from the other end were taken; its length, all included), then the payload
 //! ```
 //!
 //! The slots are all that the other end may write to, and nobody but it: each pair has a protection domain of its own. SEND into posted buffers
 //! is as fast over Soft-RoCE (530 MB/s one way, 64 KiB); with a write a slot's place is known beforehand. What a program sends that knows
 //! nothing of slots goes to them in turn.
 //!
-//! **Credits.** Each end has as many slots as the other may have messages under way: it counts what it has taken, and says so in every
-//! message, or in one of its own when half of them were taken and nothing else goes there. Two are kept back for those.
+//! **Credits.** Each end has as many slots as the other: it counts what it has taken, and says so in every message, or in one of its own when
+//! half of them were taken and nothing else goes there. Two are kept back for those.
 
 use super::Nic;
 use super::cache::Registrations;
@@ -33,15 +33,20 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The last bytes before a payload: how many messages from the other end were taken.
+/// The last bytes before a payload: how many slots from the other end were taken, and how long the message is, all included.
 const NEWS: usize = 4;
+pub(super) const LAST: usize = NEWS + 4;
 
 /// Messages under way, small and long ones, each way. 12 long ones are 3 MiB of slots at each end, each way. One way over Soft-RoCE, messages of
 /// 64 KiB: 640 MB/s with 8, 724 with 12, 742 with 16; of 1 MiB all the same.
 const SMALL_DEPTH: u32 = 64;
 const LONG_DEPTH: u32 = 12;
 
-/// Kept back for messages that only say how many were taken.
+/// Slots of a long message: shorter ones take fewer, so that more of them are under way. One way over Soft-RoCE, 256 KiB in messages of 64, in
+/// parts of what `ib_write_bw` gets: 0.88 with one slot for each, 0.94 with four for the longest.
+pub(crate) const PARTS: u32 = 4;
+
+/// Slots that are kept back for messages that only say how many were taken.
 const KEPT_BACK: u32 = 2;
 
 /// Bytes that the device takes with the request itself: more of them make requests longer than a cache line or two.
@@ -91,6 +96,8 @@ impl From<Errno> for Lost {
 pub(crate) struct Came {
     at: *const u8,
     pub(crate) len: usize,
+    /// The slot behind it.
+    behind: u64,
     /// It is the last one of its write.
     ends: bool,
 }
@@ -112,6 +119,7 @@ pub(crate) struct Queue<P> {
     pub(crate) index: u8,
     pub(crate) attempt: u32,
     first: u32,
+    depth: u32,
     layout: Layout,
     out: Region,
     into: Region,
@@ -123,15 +131,15 @@ pub(crate) struct Queue<P> {
     together: usize,
     /// Messages that wait to be posted.
     waiting: VecDeque<Waiting<P>>,
-    /// Messages that were put into slots, that were posted, and whose requests are done.
+    /// Slots that were filled, that were posted, and whose requests are done; those that were left out among them.
     filled: u64,
     posted: u64,
     done: u64,
-    /// Messages from here that the other end has taken, and from there that this one has; and what was said of that.
+    /// Slots from here that the other end has taken, and from there that this one has; and what was said of that.
     taken_there: u32,
     taken_here: u64,
     said: u32,
-    /// Messages that have come.
+    /// Slots whose messages have come.
     arrived: u64,
     came: VecDeque<Came>,
     /// What is wrong with it, once what came before has been handed out.
@@ -139,22 +147,23 @@ pub(crate) struct Queue<P> {
 }
 
 impl<P: Copy> Queue<P> {
-    /// A queue for messages of at most so many bytes behind headers of so many, with its buffers posted; and what to tell the other end.
+    /// A queue for messages of at most so many bytes behind headers of so many, of which the longest have so many slots, with its buffers
+    /// posted; and what to tell the other end.
     pub(crate) fn new(
         nic: &Arc<Nic>,
         channel: &Arc<Channel>,
         index: u8,
         attempt: u32,
-        (header, most): (usize, usize),
+        (header, most, parts): (usize, usize, u32),
     ) -> Result<(Queue<P>, Offer), Errno> {
         let depth = if index == 0 { SMALL_DEPTH } else { LONG_DEPTH };
-        let layout = Layout::new(depth, header + NEWS, most);
+        let layout = Layout::new(depth, parts, header + LAST, most);
         let pieces = nic.device.pieces(if index == 0 { 1 } else { run::MOST * PIECES_OF_ONE });
-        let wish = Wish { sends: depth, receives: depth, inline: INLINE, pieces: pieces as u32 };
+        let wish = Wish { sends: layout.slots, receives: layout.slots, inline: INLINE, pieces: pieces as u32 };
         // A domain of its own: nobody but the other end of this pair can write to its slots, whatever keys somebody guesses.
         let domain = Domain::new(&nic.device)?;
         let pair = QueuePair::new(&domain, channel, nic.port, wish)?;
-        let bytes = layout.slot * depth as usize;
+        let bytes = layout.bytes();
         let (out, into) = (Region::new(&domain, bytes, Grant::Nothing)?, Region::new(&domain, bytes, Grant::Write)?);
         let first = random::<4>().map_or(1, u32::from_le_bytes) & 0xff_ffff;
         let gid = nic.gid.as_ref().map(|gid| gid.gid);
@@ -166,6 +175,7 @@ impl<P: Copy> Queue<P> {
             index,
             attempt,
             first,
+            depth,
             layout,
             out,
             into,
@@ -183,12 +193,12 @@ impl<P: Copy> Queue<P> {
             came: VecDeque::new(),
             failed: None,
         };
-        (0..depth).try_for_each(|number| queue.expect(number.into()))?;
+        (0..layout.slots).try_for_each(|number| queue.expect(number.into()))?;
         let (slots, key) = (queue.into.base() as u64, queue.into.remote_key());
         Ok((queue, Offer { index, attempt, number, first, lid, gid, mtu, slots, key }))
     }
 
-    /// Message `number` may come. One that is sent, as programs do that know nothing of slots, goes to its slot too.
+    /// A write may come. What is sent, as programs do that know nothing of slots, goes to that slot, which is free.
     fn expect(&mut self, number: u64) -> Result<(), Errno> {
         let at = self.layout.at(number);
         let addr = self.into.base() as u64 + at as u64;
@@ -252,30 +262,30 @@ impl<P: Copy> Queue<P> {
         self.layout.slot
     }
 
-    /// Messages that may be under way.
+    /// Messages of the longest kind that may be under way.
     pub(crate) fn depth(&self) -> u32 {
-        self.layout.depth
+        self.depth
     }
 
-    /// Messages that the device has yet to bring to the other end.
+    /// Slots that the device has yet to bring to the other end.
     pub(crate) fn with_device(&self) -> u64 {
         self.filled - self.done
     }
 
-    /// Messages under way or waiting for the device.
+    /// Slots under way or waiting for the device.
     pub(crate) fn under_way(&self) -> u64 {
         (self.filled - self.done).max(u64::from((self.filled as u32).wrapping_sub(self.taken_there)))
     }
 
-    /// Whether a message may be put into a slot.
+    /// Whether a message may be put into slots, however long it is.
     pub(crate) fn has_room(&self) -> bool {
-        self.is_open() && self.under_way() < u64::from(self.depth() - KEPT_BACK)
+        self.is_open() && self.under_way() + self.layout.most() <= u64::from(self.layout.slots - KEPT_BACK)
     }
 
     /// Whether the other end waits to hear how many were taken, and can be told.
     pub(crate) fn owes_news(&self) -> bool {
-        let owed = (self.taken_here as u32).wrapping_sub(self.said) >= self.depth() / 2;
-        self.is_open() && owed && self.under_way() < u64::from(self.depth())
+        let owed = (self.taken_here as u32).wrapping_sub(self.said) >= self.layout.slots / 2;
+        self.is_open() && owed && self.under_way() < u64::from(self.layout.slots)
     }
 
     /// Whether something is to be posted.
@@ -293,7 +303,7 @@ impl<P: Copy> Queue<P> {
         self.waiting.iter().filter_map(|message| message.parcel)
     }
 
-    /// Puts a message into the next slot; there is room. `header`: what goes before the payload, without the last word, which is this
+    /// Puts a message into the next slots; there is room. `header`: what goes before the payload, without the last words, which are this
     /// queue's own. `stays`: the payload stays where it is until the other end has it, and may be sent from there.
     ///
     /// # Safety
@@ -301,22 +311,25 @@ impl<P: Copy> Queue<P> {
     /// or this queue is gone.
     pub(crate) unsafe fn begin(&mut self, header: &[u8], at: *const u8, len: usize, stays: bool, parcel: Option<P>) {
         let Layout { header: before, full, .. } = self.layout;
-        assert!(header.len() + NEWS == before && before + len <= full, "{len} bytes in a slot for {full}");
-        let slot = self.out.base().wrapping_add(self.layout.at(self.filled));
-        let said = self.tell().to_le_bytes();
+        assert!(header.len() + LAST == before && before + len <= full, "{len} bytes in slots for {full}");
+        let lying = self.layout.place(self.filled, before + len);
+        let behind = self.layout.behind(lying);
+        let slot = self.out.base().wrapping_add(self.layout.at(lying.number));
+        let (said, length) = (self.tell().to_le_bytes(), (lying.length as u32).to_le_bytes());
         let may_gather = stays && len >= GATHERED && self.index != 0 && self.together > 0;
-        let key = may_gather.then(|| self.registrations.key(at, len, self.filled, self.done)).flatten();
-        // SAFETY: the slot is inside the region and free: fewer messages than there are slots are not done. It has room for both parts.
+        let key = may_gather.then(|| self.registrations.key(at, len, behind, self.done)).flatten();
+        // SAFETY: the slots are inside the region and free: fewer than there are are not done. They have room for all parts.
         unsafe {
             std::ptr::copy_nonoverlapping(header.as_ptr(), slot, header.len());
             std::ptr::copy_nonoverlapping(said.as_ptr(), slot.add(header.len()), said.len());
+            std::ptr::copy_nonoverlapping(length.as_ptr(), slot.add(header.len() + NEWS), length.len());
             if key.is_none() {
                 std::ptr::copy_nonoverlapping(at, slot.add(before), len);
             }
         }
-        self.filled += 1;
+        self.filled = behind;
         let lies = key.map(|key| (at.expose_provenance() as u64, key));
-        self.waiting.push_back(Waiting { length: (before + len) as u32, lies, parcel });
+        self.waiting.push_back(Waiting { lying, lies, parcel });
     }
 
     /// Posts what waits, and hands over what the messages are called.
@@ -324,24 +337,24 @@ impl<P: Copy> Queue<P> {
         while !self.waiting.is_empty() {
             let mut all = [Piece::default(); PIECES_AT_A_TIME];
             let mut requests = [SendRequest::default(); AT_A_TIME];
-            let (mut writes, mut count, mut used) = (0, 0, 0);
+            let (mut writes, mut count, mut used, mut behind) = (0, 0, 0, self.posted);
             while writes < AT_A_TIME && count < self.waiting.len() && used + run::MOST * PIECES_OF_ONE <= all.len() {
-                let number = self.posted + count as u64;
-                let lengths = self.waiting.range(count..).map(|message| message.length);
-                let (messages, bytes) = self.layout.together(number, self.together.max(1), lengths);
+                let lying = self.waiting.range(count..).map(|message| message.lying);
+                let (messages, bytes) = self.layout.together(self.together.max(1), lying);
                 let run = self.waiting.range(count..count + messages);
-                let own = (self.out.base().wrapping_add(self.layout.at(number)) as u64, self.out.key());
+                let own = (self.out.base() as u64, self.out.key());
                 let of_it = pieces(&self.layout, own, run, &mut all[used..]);
+                let first = self.waiting[count].lying.number;
                 let inline = if bytes <= self.pair.inline() as usize { SEND_INLINE } else { 0 };
                 count += messages;
+                behind = self.layout.behind(self.waiting[count - 1].lying);
                 requests[writes] = SendRequest {
-                    // That of its last message.
-                    wr_id: self.posted + count as u64 - 1,
+                    wr_id: behind,
                     sg_list: &raw mut all[used],
                     num_sge: of_it as i32,
                     opcode: WR_WRITE_WITH_IMMEDIATE,
-                    imm_data: (number as u32).to_be(),
-                    remote_addr: self.theirs.0 + self.layout.at(number) as u64,
+                    imm_data: (first as u32).to_be(),
+                    remote_addr: self.theirs.0 + self.layout.at(first) as u64,
                     rkey: self.theirs.1,
                     send_flags: inline,
                     ..SendRequest::default()
@@ -353,7 +366,7 @@ impl<P: Copy> Queue<P> {
             // SAFETY: the pieces are of slots and other memory that is registered in this pair's domain: slots are not used again, and
             // registrations do not go, before `done` has passed them.
             unsafe { self.pair.send(&mut requests[..writes])? };
-            self.posted += count as u64;
+            self.posted = behind;
             self.waiting.drain(..count).filter_map(|message| message.parcel).for_each(&mut taken);
         }
         Ok(())
@@ -381,7 +394,7 @@ impl<P: Copy> Queue<P> {
                 return Err(Lost(format!("{what}: {}", status_text(completion.status))));
             }
             if completion.wr_id & RECEIVED == 0 {
-                self.done = self.done.max(completion.wr_id + 1);
+                self.done = self.done.max(completion.wr_id);
                 continue;
             }
             self.take_in(completion)?;
@@ -392,46 +405,67 @@ impl<P: Copy> Queue<P> {
     /// Takes in the messages of a write. Those of a connection come in order: the number only says that both ends count alike, and one that
     /// was sent has none, but a slot that was told beforehand.
     fn take_in(&mut self, completion: &Completion) -> Result<(), Lost> {
-        let first = self.arrived;
-        let slot = self.layout.at(first);
-        let counted =
-            || completion.opcode == WC_RECV_WITH_IMMEDIATE && u32::from_be(completion.imm_data) == first as u32;
-        let in_place = || completion.opcode == WC_RECV && completion.wr_id == RECEIVED | slot as u64;
-        let lengths = self.layout.apart(first, completion.byte_len as usize).filter(|_| counted() || in_place());
-        let Some(lengths) = lengths else {
-            return Err(Lost(format!("a completion that makes no sense: {completion:?}, message {first}")));
+        let next = self.arrived;
+        let Some((count, messages)) = self.take_apart(completion) else {
+            return Err(Lost(format!("a completion that makes no sense: {completion:?}, slot {next}")));
         };
         // It sends only after this end has said that it is joined: so the other end is too, whether or not its word has come.
         self.open();
-        let mut lengths = lengths.enumerate().peekable();
-        while let Some((place, len)) = lengths.next() {
-            let at = self.into.base().wrapping_add(slot + place * self.layout.slot);
-            // Its slot is free: who writes only what it has credit for never meets this.
-            if self.arrived - self.taken_here >= u64::from(self.depth()) {
-                return Err(Lost(format!("message {} came before its slot was free", self.arrived)));
+        for (place, message) in messages[..count].iter().enumerate() {
+            let (at, behind) = (self.place_of(message.number), self.layout.behind(*message));
+            // Its slots are free: who writes only what it has credit for never meets this.
+            if behind - self.taken_here > u64::from(self.layout.slots) {
+                return Err(Lost(format!("a message came before its slot {} was free", message.number)));
             }
-            self.arrived += 1;
+            self.arrived = behind;
             self.hear(at)?;
-            self.came.push_back(Came { at, len, ends: lengths.peek().is_none() });
+            self.came.push_back(Came { at, len: message.length, behind, ends: place + 1 == count });
         }
         Ok(())
+    }
+
+    fn take_apart(&self, completion: &Completion) -> Option<run::Apart> {
+        let next = self.arrived;
+        let first = match completion.opcode {
+            WC_RECV_WITH_IMMEDIATE => next + u64::from(u32::from_be(completion.imm_data).wrapping_sub(next as u32)),
+            WC_RECV if completion.wr_id == RECEIVED | self.layout.at(next) as u64 => next,
+            _ => return None,
+        };
+        // Further on than all slots there is none for it.
+        let near = first - next < u64::from(self.layout.slots);
+        let says = |number: u64| self.says(number) as usize;
+        near.then(|| self.layout.apart(next, first, completion.byte_len as usize, says))?
+    }
+
+    /// Where a slot from the other end lies.
+    fn place_of(&self, number: u64) -> *const u8 {
+        self.into.base().wrapping_add(self.layout.at(number)).cast_const()
+    }
+
+    /// How long the message in a slot says that it is: a word that the other end wrote, or could have written.
+    fn says(&self, number: u64) -> u32 {
+        let mut word = [0; LAST - NEWS];
+        let at = self.place_of(number).wrapping_add(self.layout.header - word.len());
+        // SAFETY: every slot has room for a header.
+        unsafe { std::ptr::copy_nonoverlapping(at, word.as_mut_ptr(), word.len()) };
+        u32::from_le_bytes(word)
     }
 
     /// What a message says of that.
     fn hear(&mut self, at: *const u8) -> Result<(), Lost> {
         let mut word = [0; NEWS];
         // SAFETY: a slot has at least a header, and its message is complete.
-        unsafe { std::ptr::copy_nonoverlapping(at.add(self.layout.header - NEWS), word.as_mut_ptr(), NEWS) };
+        unsafe { std::ptr::copy_nonoverlapping(at.add(self.layout.header - LAST), word.as_mut_ptr(), NEWS) };
         self.hear_taken(u32::from_le_bytes(word))
     }
 
-    /// How many messages this end has taken, for the other end to hear.
+    /// How many slots this end has taken, for the other end to hear.
     pub(crate) fn tell(&mut self) -> u32 {
         self.said = self.taken_here as u32;
         self.said
     }
 
-    /// How many messages the other end has taken: never more than were sent.
+    /// How many slots the other end has taken: never more than were sent.
     pub(crate) fn hear_taken(&mut self, taken: u32) -> Result<(), Lost> {
         let more = taken.wrapping_sub(self.taken_there);
         // Queues overtake each other: what another one says may be old.
@@ -439,7 +473,7 @@ impl<P: Copy> Queue<P> {
             return Ok(());
         }
         if u64::from(more) > u64::from((self.posted as u32).wrapping_sub(self.taken_there)) {
-            return Err(Lost(format!("the other end says that it took {taken} messages of {}", self.posted)));
+            return Err(Lost(format!("the other end says that it took {taken} slots of {}", self.posted)));
         }
         self.taken_there = taken;
         Ok(())
@@ -447,11 +481,10 @@ impl<P: Copy> Queue<P> {
 
     /// The message that was shown last is where it belongs: its slot is free.
     pub(crate) fn recycle(&mut self, came: Came) -> Result<(), Lost> {
-        let number = self.taken_here;
-        self.taken_here += 1;
-        // A receive for each write. Where none has more than one message, it has the slot of the one that may come next in it.
+        self.taken_here = came.behind;
+        // A receive for each write. Where each message has one slot, and each write one message, it is told the one that is free now.
         if came.ends {
-            self.expect(number + u64::from(self.depth()))?;
+            self.expect(came.behind - 1)?;
         }
         Ok(())
     }

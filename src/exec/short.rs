@@ -451,7 +451,7 @@ mod tests {
         fn drained(&mut self, _: u32, _: Outgoing) -> Result<Option<Blocked>, Error> {
             Ok(None)
         }
-        fn message_limit(&self) -> usize {
+        fn message_limit(&self, _peer: u32) -> usize {
             usize::MAX
         }
         fn enter_windows(&mut self) -> bool {

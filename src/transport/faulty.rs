@@ -350,8 +350,8 @@ impl<L: Links> Links for Faulty<L> {
         self.inner.past_caches()
     }
 
-    fn message_limit(&self) -> usize {
-        self.inner.message_limit()
+    fn message_limit(&self, peer: u32) -> usize {
+        self.inner.message_limit(peer)
     }
 
     fn enter_windows(&mut self) -> bool {

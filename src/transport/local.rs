@@ -254,7 +254,7 @@ impl Links for LocalLinks {
         Ok(self.readers(link).into_iter().find(holds).map(Blocked::Slot))
     }
 
-    fn message_limit(&self) -> usize {
+    fn message_limit(&self, _peer: u32) -> usize {
         usize::MAX
     }
 

@@ -265,8 +265,8 @@ impl Links for MixedLinks {
         }
     }
 
-    fn message_limit(&self) -> usize {
-        self.near.message_limit().min(self.far.message_limit())
+    fn message_limit(&self, peer: u32) -> usize {
+        self.place(peer).map_or_else(|| self.far.message_limit(peer), |_| self.near.message_limit(peer))
     }
 
     fn enter_windows(&mut self) -> bool {

@@ -205,8 +205,8 @@ pub trait Links {
     /// Who has not yet released all that was published on a link; nobody: it is drained.
     fn drained(&mut self, lane: u32, link: Outgoing) -> Result<Option<Blocked>, Error>;
 
-    /// Bytes that one message may have.
-    fn message_limit(&self) -> usize;
+    /// Bytes that one message to or from that rank may have. Both ends cut long ones by it: it depends on what joins them, and on nothing else.
+    fn message_limit(&self, peer: u32) -> usize;
 
     /// Says that this rank is about to read or write other ranks' buffers. False: the communicator has ended, and they may be gone.
     fn enter_windows(&mut self) -> bool;

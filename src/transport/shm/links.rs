@@ -433,7 +433,7 @@ impl Links for ShmLinks {
         self.look(index, 1)
     }
 
-    fn message_limit(&self) -> usize {
+    fn message_limit(&self, _peer: u32) -> usize {
         SLOT_BYTES
     }
 

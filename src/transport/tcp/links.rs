@@ -588,7 +588,7 @@ impl Links for TcpLinks {
         Ok(None)
     }
 
-    fn message_limit(&self) -> usize {
+    fn message_limit(&self, _peer: u32) -> usize {
         MOST_CHUNK_BYTES as usize
     }
 

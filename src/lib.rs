@@ -88,8 +88,9 @@
 //!
 //! Long messages a device reads where they lie, if that memory is sure to be the same until it is told otherwise (`sys::known`): memory from
 //! [`Communicator::alloc`], what the library keeps of messages, and buffers that the program has sent from twice. Of the last the kernel
-//! tells when any page of them is given back (userfaultfd), and whoever gives it back waits until that was heard: so no registration outlives
-//! the memory that it is of. Where the kernel does not tell (before Linux 5.11, or where a container forbids it), those are copied into slots.
+//! tells when any page of them is given back (userfaultfd), and whoever gives it back waits until that was heard: so nothing is sent by a
+//! registration of memory that is gone; it keeps its pages until the next long message over its queue. Where the kernel does not tell (before
+//! Linux 5.11, or where a container forbids it), those are copied into slots.
 //!
 //! # The choice of an algorithm
 //!
@@ -204,7 +205,7 @@
 //!   watched memory, so every look asks for that too: 0.4 us on a Zen 3, as much as copying 4 KiB.
 //! - *RDMA queues are carriers beside sockets*, not a transport of their own: agreeing on them, falling back from them, and taking each message
 //!   once are what the sockets have already. Messages are written into slots of the reader with an immediate number, not into its
-//!   buffers: what is folded is read there anyway, and nobody has to let others write to memory of the user.
+//!   buffers: nobody has to let others write to memory of the user. That is a copy for each message, out of its slot.
 //! - *The `ibverbs` crate is the other end of a test*, and with the feature of that name of your program (`transport::verbs::bridge`): it links
 //!   libibverbs for good, has no writes, and registers only memory of its own, so this library opens libibverbs itself, when it runs.
 //!

@@ -25,7 +25,7 @@ const LONG: usize = 320 << 10;
 
 /// From so many bytes on a message may be sent from where it lies: its send ends when the other rank has taken it. Over TCP that is as fast
 /// as a copy; over Soft-RoCE, one way, in parts of what `ib_write_bw` gets: 128 KiB 1.09 (copied 0.90), 256 KiB 0.93 (0.87).
-const LENT: usize = 128 << 10;
+const LENT_FROM: usize = 128 << 10;
 
 /// Bytes copied from another rank's memory at a time: the waiting ranks' deadlines are looked at in between.
 const FETCHED: usize = 1 << 20;
@@ -203,7 +203,7 @@ impl Point {
 
     /// What it lends, if it does.
     pub(super) fn lends(&self) -> Option<(*const u8, usize)> {
-        (self.direction == Direction::Send && self.bytes >= LENT).then_some((self.at.cast_const(), self.bytes))
+        (self.direction == Direction::Send && self.bytes >= LENT_FROM).then_some((self.at.cast_const(), self.bytes))
     }
 
     /// What a send reads next.
@@ -267,7 +267,7 @@ impl Point {
     fn send_chunk<L: Links>(&mut self, links: &mut L, lane: u32, len: usize) -> Result<Option<Blocked>, Fault> {
         let link = Outgoing::Pair(self.peer);
         let from = self.at.wrapping_add(self.done);
-        let reserved = match self.bytes >= LENT {
+        let reserved = match self.bytes >= LENT_FROM {
             true => links.reserve_from(lane, link, from, len)?,
             false => links.reserve(lane, link, len)?,
         };

@@ -16,7 +16,7 @@ use crate::error::Result;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
-/// Spans at most; of what is beyond them nothing is known. A span is 24 bytes, and their pages are there once they are used.
+/// Spans at most; of what is beyond them nothing is known. A span is 32 bytes, and their pages are there once they are used.
 const MOST: usize = 4096;
 
 /// A range of memory that is what it was as long as it is known.

@@ -96,7 +96,7 @@ impl Userfault {
         Ok(Userfault { fd })
     }
 
-    /// From now on the kernel tells of these pages, which must be memory of this process alone (`maps::is_private`).
+    /// From now on the kernel tells of these pages, which must be memory of this process alone (`is_private`).
     pub(super) fn watch(&self, at: usize, len: usize) -> Result<(), Errno> {
         let mut watching = Watching { start: at as u64, len: len as u64, mode: MODE_WRITE_PROTECTION, ioctls: 0 };
         // SAFETY: as above. Watching changes nothing for who uses the memory.
@@ -106,10 +106,9 @@ impl Userfault {
     /// Whether no watched memory is being given back whose event was not read.
     pub(super) fn is_steady(&self) -> bool {
         let mut nothing = Protecting { start: 0, len: 0, mode: 0 };
+        let (protect, argument) = (read_and_write(6, size_of::<Protecting>()), (&raw mut nothing).cast());
         // SAFETY: as above. A range of no bytes is always refused; before that the kernel says that it can't protect memory now.
-        let refused =
-            unsafe { control(&self.fd, read_and_write(6, size_of::<Protecting>()), (&raw mut nothing).cast()) };
-        refused == Err(Errno::EINVAL)
+        unsafe { control(&self.fd, protect, argument) == Err(Errno::EINVAL) }
     }
 
     /// The next event; nothing for now.

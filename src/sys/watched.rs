@@ -22,7 +22,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 /// Ranges that are remembered after they were sent from once: the buffers of a few calls.
 const CANDIDATES: usize = 32;
 
-/// Messages from memory that can't be watched until that is tried again: a look at all mappings of the process, 20 us and more.
+/// Messages from memory that can't be watched until that is tried again: a look at all mappings of the process.
 const REFUSED_FOR: u32 = 4096;
 
 /// What the kernel has told, and to which process of a line of forks.
@@ -61,6 +61,7 @@ fn begin(watcher: &'static Watcher) -> bool {
     began.inspect_err(|error| log::info!("memory can't be watched (no thread: {error})")).is_ok()
 }
 
+/// Hears what the kernel tells, as long as there is the process: no rank waits here, and whoever gives memory back waits for this thread alone.
 fn hear(userfault: &Userfault) {
     loop {
         let mut fds = [PollFd::new(userfault.as_fd(), PollFlags::POLLIN)];

@@ -4,7 +4,7 @@
 //!   message ── find ──> span ──> registered already? ──> its key
 //!                         │ no             ▲
 //!                         └── register all of it ──> the oldest one goes, if there are too many and no request uses it
-//!   a span has ended (freed, mapped anew) ──> its registration goes as soon as the last request that used it is done
+//!   a span has ended (freed, mapped anew) ──> its registration is found no more, and goes with the next long message over this queue
 //! ```
 //!
 //! A queue has a cache of its own, as its domain is its own.
@@ -83,7 +83,7 @@ impl Registrations {
     }
 
     /// Lets go of what is known no more and used by no request.
-    pub(super) fn sweep(&mut self, done: u64) {
+    fn sweep(&mut self, done: u64) {
         let ends = known::ends();
         if ends == self.ends {
             return;
